@@ -1,0 +1,335 @@
+//! A connection that can be given up at any moment, and the loop that keeps one alive.
+
+use std::{
+    io,
+    net::Shutdown as SocketShutdown,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_compat::CompatExt as _;
+use futures_util::{StreamExt as _, stream::BoxStream};
+use lapin::{Connection, ConnectionProperties, tcp::OwnedTLSConfig, uri::AMQPScheme, uri::AMQPUri};
+use socket2::SockRef;
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Server, explain};
+use crate::{
+    admin::ReadinessPart,
+    retry::Backoff,
+    telemetry::{Metrics, QueueConnection},
+};
+
+/// Whole time for TCP, TLS, the AMQP handshake and opening the channels.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Seconds; a silent peer is noticed after two of them.
+const HEARTBEAT: u16 = 10;
+/// How long written bytes may go unacknowledged by the peer's kernel.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longest wait for a polite close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// An incarnation that lived this long was a success: the next delay is the shortest again.
+const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// One incarnation of a connection, with what was opened on it.
+pub(super) struct Incarnation<T> {
+    /// Never used twice in one process: tags carry it.
+    pub(super) number: u64,
+    pub(super) connection: Connection,
+    pub(super) opened: T,
+    pub(super) link: Link,
+}
+
+/// The end of an incarnation, in everybody's reach.
+#[derive(Clone)]
+pub(super) struct Link(Arc<LinkState>);
+
+struct LinkState {
+    failed: CancellationToken,
+    cause: Mutex<Option<String>>,
+    /// A second handle on the socket. lapin's own close can hang on a dead peer, and giving up a
+    /// handshake would leak its thread; shutting the socket under it ends both at once.
+    socket: Mutex<Option<std::net::TcpStream>>,
+}
+
+impl Link {
+    fn new() -> Self {
+        Self(Arc::new(LinkState {
+            failed: CancellationToken::new(),
+            cause: Mutex::new(None),
+            socket: Mutex::new(None),
+        }))
+    }
+
+    /// Ends the incarnation. The first cause is kept.
+    pub(super) fn fail(&self, cause: impl Into<String>) {
+        lock(&self.0.cause).get_or_insert_with(|| cause.into());
+        self.0.failed.cancel();
+    }
+
+    /// Resolves when the incarnation has ended.
+    pub(super) async fn failed(&self) {
+        self.0.failed.cancelled().await;
+    }
+
+    fn cause(&self) -> String {
+        lock(&self.0.cause).clone().unwrap_or_else(|| "the connection was closed".to_owned())
+    }
+
+    fn cut(&self) {
+        self.0.failed.cancel();
+        if let Some(socket) = lock(&self.0.socket).take() {
+            // An error means that it is shut already.
+            let _ = socket.shutdown(SocketShutdown::Both);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Cuts the socket when a connection attempt is given up half way.
+struct CutOnDrop(Option<Link>);
+
+impl Drop for CutOnDrop {
+    fn drop(&mut self) {
+        if let Some(link) = self.0.take() {
+            link.cut();
+        }
+    }
+}
+
+/// A plain connection for a short errand (`setup`, `depth`); cut when the guard is dropped.
+pub(super) async fn errand(server: &Server) -> Result<(Connection, impl Drop + use<>), String> {
+    let link = Link::new();
+    let guard = CutOnDrop(Some(link.clone()));
+    let connection = match timeout(CONNECT_TIMEOUT, connect(server, "clerk-sync", &link)).await {
+        Ok(result) => result?,
+        Err(_) => return Err(format!("{} did not answer within {CONNECT_TIMEOUT:?}", server.url)),
+    };
+    Ok((connection, guard))
+}
+
+async fn connect(server: &Server, name: &str, link: &Link) -> Result<Connection, String> {
+    let mut uri: AMQPUri = server
+        .url
+        .expose()
+        .as_str()
+        .parse()
+        .map_err(|error| format!("{} is not an AMQP address: {error}", server.url))?;
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    let cert_chain = match &server.ca {
+        Some(path) => Some(
+            std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read {}: {error}", path.display()))?,
+        ),
+        None => None,
+    };
+    let tls = OwnedTLSConfig { identity: None, cert_chain };
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
+    let link = link.clone();
+    let runtime = lapin::runtime::default_runtime().map_err(|error| explain(&error))?;
+    let open = async move |uri: AMQPUri, _| {
+        let stream = open_socket(&uri, &link).await?;
+        let stream = lapin::AsyncTcpStream::Plain(stream.compat());
+        match uri.scheme {
+            AMQPScheme::AMQP => Ok(stream),
+            AMQPScheme::AMQPS => Ok(stream.into_tls(&uri.authority.host, tls.as_ref()).await?),
+        }
+    };
+    Connection::connector(uri, runtime, open, properties)
+        .await
+        .map_err(|error| format!("{}: {}", server.url, explain(&error)))
+}
+
+async fn open_socket(uri: &AMQPUri, link: &Link) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((uri.authority.host.as_str(), uri.authority.port)).await?;
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    SockRef::from(&stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
+    SockRef::from(&stream).set_keepalive(true)?;
+    let stream = stream.into_std()?;
+    *lock(&link.0.socket) = Some(stream.try_clone()?);
+    TcpStream::from_std(stream)
+}
+
+/// Keeps one connection alive until it is stopped, and shows the current incarnation to others.
+pub(super) struct Supervisor<T> {
+    server: Server,
+    name: &'static str,
+    readiness: ReadinessPart,
+    gauge: QueueConnection,
+    current: watch::Sender<Option<Arc<Incarnation<T>>>>,
+    stop: CancellationToken,
+}
+
+/// What the users of a supervised connection hold.
+pub(super) struct Supervised<T> {
+    pub(super) current: watch::Receiver<Option<Arc<Incarnation<T>>>>,
+    stop: CancellationToken,
+    task: Mutex<Option<tokio::task::JoinHandle<()>>>,
+}
+
+impl<T> Supervised<T> {
+    /// Closes the connection politely, and waits until its loop has ended.
+    pub(super) async fn close(&self) {
+        self.stop.cancel();
+        let task = lock(&self.task).take();
+        if let Some(task) = task {
+            // Its panic, if any, was reported when it happened.
+            let _ = task.await;
+        }
+    }
+}
+
+impl<T> Drop for Supervised<T> {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl<T: Send + Sync + 'static> Supervisor<T> {
+    /// Starts the loop. `open` makes channels on a fresh connection; its error ends that
+    /// incarnation, and names what an operator should do.
+    pub(super) fn start<F>(
+        server: Server,
+        name: &'static str,
+        metrics: &Arc<Metrics>,
+        readiness: ReadinessPart,
+        open: F,
+    ) -> Supervised<T>
+    where
+        F: AsyncOpen<T>,
+    {
+        let (current, receiver) = watch::channel(None);
+        let stop = CancellationToken::new();
+        readiness.not_ready("connecting");
+        let supervisor = Self {
+            server,
+            name,
+            readiness,
+            gauge: metrics.queue_connection(),
+            current,
+            stop: stop.clone(),
+        };
+        let task = tokio::spawn(supervisor.run(open));
+        Supervised { current: receiver, stop, task: Mutex::new(Some(task)) }
+    }
+
+    async fn run(mut self, open: impl AsyncOpen<T>) {
+        let mut backoff = Backoff::reconnect();
+        let mut number = 0;
+        let mut told = false;
+        while !self.stop.is_cancelled() {
+            number += 1;
+            let cause = match self.incarnate(number, &open).await {
+                Ok((incarnation, events)) => {
+                    tracing::info!(connection = self.name, server = %self.server.url, "connected to the queue");
+                    told = false;
+                    let since = Instant::now();
+                    let cause = self.live(incarnation, events).await;
+                    if since.elapsed() >= STABLE_AFTER {
+                        backoff.reset();
+                    }
+                    cause
+                }
+                Err(cause) => cause,
+            };
+            if self.stop.is_cancelled() {
+                break;
+            }
+            self.readiness.not_ready(cause.clone());
+            // Once per outage; every further attempt is a detail.
+            if told {
+                tracing::debug!(connection = self.name, cause, "still no connection to the queue");
+            } else {
+                tracing::warn!(connection = self.name, cause, "no connection to the queue, trying again");
+                told = true;
+            }
+            tokio::select! {
+                () = sleep(backoff.next_delay()) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    async fn incarnate(
+        &self,
+        number: u64,
+        open: &impl AsyncOpen<T>,
+    ) -> Result<(Arc<Incarnation<T>>, BoxStream<'static, lapin::Event>), String> {
+        let link = Link::new();
+        let mut guard = CutOnDrop(Some(link.clone()));
+        let establish = async {
+            let connection = connect(&self.server, self.name, &link).await?;
+            // Listen before the first channel: no error can be missed.
+            let events = connection.events_listener().boxed();
+            let opened = open.open(&connection, &link).await?;
+            Ok::<_, String>((connection, events, opened))
+        };
+        let (connection, events, opened) = tokio::select! {
+            established = timeout(CONNECT_TIMEOUT, establish) => match established {
+                Ok(result) => result?,
+                Err(_) => return Err(format!("{} did not answer within {CONNECT_TIMEOUT:?}", self.server.url)),
+            },
+            () = self.stop.cancelled() => return Err("stopping".to_owned()),
+        };
+        guard.0 = None;
+        Ok((Arc::new(Incarnation { number, connection, opened, link }), events))
+    }
+
+    /// Shows the incarnation until it fails or the loop is stopped; returns why it ended.
+    async fn live(
+        &mut self,
+        incarnation: Arc<Incarnation<T>>,
+        mut events: BoxStream<'static, lapin::Event>,
+    ) -> String {
+        let link = incarnation.link.clone();
+        self.current.send_replace(Some(incarnation.clone()));
+        self.readiness.ready();
+        self.gauge.set(true);
+        loop {
+            tokio::select! {
+                event = events.next() => match event {
+                    Some(lapin::Event::Error(error)) => link.fail(explain(&error)),
+                    None => link.fail("the connection's loop has ended"),
+                    Some(lapin::Event::ConnectionBlocked(reason)) => {
+                        tracing::warn!(connection = self.name, reason, "the broker refuses publishes: alarm");
+                        self.readiness.not_ready(format!("broker alarm: {reason}"));
+                    }
+                    Some(lapin::Event::ConnectionUnblocked) => {
+                        tracing::info!(connection = self.name, "the broker takes publishes again");
+                        self.readiness.ready();
+                    }
+                    Some(_) => {}
+                },
+                () = link.failed() => break,
+                () = self.stop.cancelled() => break,
+            }
+        }
+        self.gauge.set(false);
+        self.current.send_replace(None);
+        if self.stop.is_cancelled() && !link.0.failed.is_cancelled() {
+            let _ = timeout(CLOSE_TIMEOUT, incarnation.connection.close(200, "stopping".into())).await;
+        }
+        let cause = link.cause();
+        link.cut();
+        cause
+    }
+}
+
+/// Opens what a role needs on a fresh connection.
+pub(super) trait AsyncOpen<T>: Send + Sync + 'static {
+    /// Channels, declared and checked; the error is for an operator.
+    fn open(
+        &self,
+        connection: &Connection,
+        link: &Link,
+    ) -> impl Future<Output = Result<T, String>> + Send;
+}

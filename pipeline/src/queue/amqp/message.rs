@@ -1,0 +1,132 @@
+//! An event as an AMQP message, and back.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use bytes::Bytes;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use crate::{
+    event::{Event, EventId, EventType, Millis},
+    queue::{Delivery, Failure, Tag},
+    telemetry::Label as _,
+};
+
+const RECEIVED_AT: &str = "x-received-at";
+const ATTEMPTED_AT: &str = "svix-timestamp";
+const TRACEPARENT: &str = "traceparent";
+const ATTEMPT: &str = "x-attempt";
+const FIRST_FAILED_AT: &str = "x-first-failed-at";
+const ERROR: &str = "x-error";
+const ERROR_DETAIL: &str = "x-error-detail";
+/// Kept by quorum queues: how often a message was handed out before.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+
+/// AMQP's number for a message that is kept on disk.
+const PERSISTENT: u8 = 2;
+
+/// The properties of a first publish.
+pub(super) fn properties(event: &Event) -> BasicProperties {
+    base(event).with_headers(headers(event))
+}
+
+/// The properties of a failed event on its way to a rung or to the dead letters. Made anew: what
+/// the broker added (`x-death` and its kin) is not carried on.
+pub(super) fn failed_properties(
+    delivery: &Delivery,
+    failure: &Failure,
+    now: Millis,
+) -> BasicProperties {
+    let mut headers = headers(&delivery.event);
+    let attempt = i64::from(delivery.attempt) + 1;
+    let first = delivery.first_failed_at.unwrap_or(now);
+    headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(attempt));
+    headers.insert(FIRST_FAILED_AT.into(), AMQPValue::LongLongInt(first.0));
+    headers.insert(ERROR.into(), text(failure.reason.as_str()));
+    headers.insert(ERROR_DETAIL.into(), text(&failure.detail));
+    base(&delivery.event).with_headers(headers)
+}
+
+fn base(event: &Event) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(PERSISTENT)
+        .with_content_type("application/json".into())
+        .with_message_id(event.id.as_str().into())
+        .with_type(event.event_type.as_str().into())
+        .with_timestamp(u64::try_from(event.received_at.0 / 1000).unwrap_or_default())
+}
+
+fn headers(event: &Event) -> FieldTable {
+    let mut headers = FieldTable::default();
+    headers.insert(RECEIVED_AT.into(), AMQPValue::LongLongInt(event.received_at.0));
+    headers.insert(ATTEMPTED_AT.into(), AMQPValue::LongLongInt(event.attempted_at));
+    if let Some(traceparent) = &event.traceparent {
+        headers.insert(TRACEPARENT.into(), text(traceparent));
+    }
+    headers
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.as_bytes().to_vec().into())
+}
+
+/// A message as a delivery. Nothing is refused: what others published by hand is given an id made
+/// of its bytes, and will be found malformed where payloads are understood.
+pub(super) fn delivery(message: lapin::message::Delivery, incarnation: u64) -> Delivery {
+    let properties = &message.properties;
+    let headers = properties.headers().as_ref();
+    let number = |name: &str| headers.and_then(|table| integer(table.inner().get(name)?));
+    let id = properties.message_id().as_ref().and_then(|id| EventId::parse(short(id)));
+    let event_type = properties
+        .kind()
+        .as_ref()
+        .and_then(|kind| EventType::parse(short(kind)))
+        .or_else(|| EventType::parse(short(&message.routing_key)))
+        .unwrap_or_else(EventType::unparsable);
+    let traceparent = headers
+        .and_then(|table| table.inner().get(TRACEPARENT))
+        .and_then(|value| match value {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            _ => None,
+        });
+    let count = |name| number(name).and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
+    Delivery {
+        attempt: count(ATTEMPT),
+        first_failed_at: number(FIRST_FAILED_AT).map(Millis),
+        redeliveries: count(DELIVERY_COUNT),
+        tag: Tag { incarnation, number: message.delivery_tag },
+        event: Event {
+            id: id.unwrap_or_else(|| foreign_id(&message.data)),
+            event_type,
+            received_at: number(RECEIVED_AT).map_or_else(Millis::now, Millis),
+            attempted_at: number(ATTEMPTED_AT).unwrap_or_default(),
+            traceparent,
+            body: Bytes::from(message.data),
+        },
+    }
+}
+
+fn short(text: &ShortString) -> &str {
+    text.as_str()
+}
+
+fn foreign_id(body: &[u8]) -> EventId {
+    let mut hasher = DefaultHasher::new();
+    body.hash(&mut hasher);
+    EventId::parse(&format!("foreign_{:016x}", hasher.finish())).expect("letters and digits")
+}
+
+fn integer(value: &AMQPValue) -> Option<i64> {
+    match *value {
+        AMQPValue::ShortShortInt(n) => Some(n.into()),
+        AMQPValue::ShortShortUInt(n) => Some(n.into()),
+        AMQPValue::ShortInt(n) => Some(n.into()),
+        AMQPValue::ShortUInt(n) => Some(n.into()),
+        AMQPValue::LongInt(n) => Some(n.into()),
+        AMQPValue::LongUInt(n) => Some(n.into()),
+        AMQPValue::LongLongInt(n) => Some(n),
+        _ => None,
+    }
+}

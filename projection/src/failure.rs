@@ -1,0 +1,216 @@
+//! What a database error means: the weather, a lost race, or this event's own fault.
+
+use clerk_sync_pipeline::queue::{Failure, Reason};
+use sea_orm::{DbErr, RuntimeErr};
+
+/// The database cannot be used now, whatever is asked of it. Not the fault of any event: the same
+/// batch is tried again, no attempt is counted.
+#[derive(Debug, thiserror::Error)]
+#[error("the database is unavailable: {0}")]
+pub struct Unavailable(pub String);
+
+/// Why a transaction failed.
+#[derive(Debug)]
+pub(crate) enum TransactionError {
+    /// The weather.
+    Unavailable(Unavailable),
+    /// Lost against another transaction: again, at once.
+    Contention(Contention),
+    /// The data of some event in it. Which one is known when it was alone.
+    Refused(Refusal),
+    /// The events of these users claim addresses of rows that the sync does not manage.
+    EmailTaken(Vec<String>),
+}
+
+/// A race that was lost.
+#[derive(Debug)]
+pub(crate) enum Contention {
+    /// A deadlock, a serialization failure, a lock not given in time.
+    Lock(String),
+    /// An address was claimed by somebody else between two statements; or, when it lasts, by a
+    /// row that we cannot see through.
+    Email,
+}
+
+/// A refusal, and whether time may cure it.
+#[derive(Debug, Clone)]
+pub(crate) struct Refusal {
+    pub(crate) failure: Failure,
+    pub(crate) curable: bool,
+}
+
+/// Which kind of statement failed: a foreign key refuses a delete for another reason than an
+/// insert.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Delete,
+    Other,
+}
+
+impl TransactionError {
+    pub(crate) fn of(error: &DbErr, step: Step) -> Self {
+        match error {
+            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::unavailable(error),
+            DbErr::Exec(RuntimeErr::SqlxError(source))
+            | DbErr::Query(RuntimeErr::SqlxError(source)) => match source.as_database_error() {
+                Some(answer) => Self::answered(answer, step),
+                // No answer: the connection died under the statement. Whether a commit happened
+                // is not known then; the ledger will tell.
+                None => Self::unavailable(error),
+            },
+            _ => Self::Refused(Refusal {
+                failure: Failure::new(Reason::DatabaseError, "an answer nobody expected"),
+                curable: true,
+            }),
+        }
+    }
+
+    fn unavailable(error: &DbErr) -> Self {
+        Self::Unavailable(Unavailable(error.to_string()))
+    }
+
+    /// Sorts by SQLSTATE, or by SQLite's extended result code. The database's own text is never
+    /// repeated: it can hold values.
+    fn answered(answer: &dyn sqlx::error::DatabaseError, step: Step) -> Self {
+        let code = answer.code().unwrap_or_default();
+        let constraint = answer.constraint();
+        let place = constraint
+            .map(|name| format!(", constraint {name}"))
+            .unwrap_or_default();
+        let what = format!("database error {code}{place}");
+        if answer
+            .try_downcast_ref::<sqlx::sqlite::SqliteError>()
+            .is_some()
+        {
+            Self::sqlite(&code, answer.message(), what, step)
+        } else {
+            Self::postgres(&code, constraint, what, step)
+        }
+    }
+
+    fn postgres(code: &str, constraint: Option<&str>, what: String, step: Step) -> Self {
+        match code {
+            "40001" | "40P01" | "55P03" | "57014" => Self::Contention(Contention::Lock(what)),
+            "23505" if constraint == Some("users_email_key") => Self::Contention(Contention::Email),
+            "23505" => Self::curable(Reason::UniqueViolation, what),
+            "23503" => Self::foreign_key(what, step),
+            "23502" => Self::poison(Reason::NotNullViolation, what),
+            "23514" => Self::poison(Reason::CheckViolation, what),
+            // Missing tables, columns, grants: every event would fail, so none is at fault.
+            "25006" | "42P01" | "42703" | "42883" | "42501" | "3D000" | "3F000" => {
+                Self::Unavailable(Unavailable(format!("{what}: run `clerk-sync migrate up`?")))
+            }
+            _ => match code.get(..2) {
+                Some("22" | "54") => Self::poison(Reason::DataRefused, what),
+                Some("08" | "28" | "53" | "57" | "58" | "XX") => {
+                    Self::Unavailable(Unavailable(what))
+                }
+                _ => Self::curable(Reason::DatabaseError, what),
+            },
+        }
+    }
+
+    /// <https://sqlite.org/rescode.html>: the low byte is the primary code.
+    fn sqlite(code: &str, message: &str, what: String, step: Step) -> Self {
+        const UNIQUE: u32 = 2067;
+        const FOREIGN_KEY: u32 = 787;
+        const TRIGGER: u32 = 1811;
+        const NOT_NULL: u32 = 1299;
+        const CHECK: u32 = 275;
+        let code: u32 = code.parse().unwrap_or_default();
+        match (code, code & 0xff) {
+            (UNIQUE, _) if message.ends_with("users.email") => Self::Contention(Contention::Email),
+            (UNIQUE, _) => Self::curable(Reason::UniqueViolation, what),
+            (FOREIGN_KEY | TRIGGER, _) => Self::foreign_key(what, step),
+            (NOT_NULL, _) => Self::poison(Reason::NotNullViolation, what),
+            (CHECK, _) => Self::poison(Reason::CheckViolation, what),
+            // A generic error: a missing table, mostly.
+            (_, 1) => {
+                Self::Unavailable(Unavailable(format!("{what}: run `clerk-sync migrate up`?")))
+            }
+            // BUSY and LOCKED: somebody else writes for longer than the busy timeout.
+            (_, 5 | 6) => Self::Contention(Contention::Lock(what)),
+            // TOOBIG, MISMATCH.
+            (_, 18 | 20) => Self::poison(Reason::DataRefused, what),
+            // PERM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB and the rest.
+            _ => Self::Unavailable(Unavailable(what)),
+        }
+    }
+
+    fn foreign_key(what: String, step: Step) -> Self {
+        let reason = match step {
+            Step::Delete => Reason::DeleteRestricted,
+            Step::Other => Reason::ForeignKeyViolation,
+        };
+        Self::curable(reason, what)
+    }
+
+    fn curable(reason: Reason, what: String) -> Self {
+        Self::Refused(Refusal {
+            failure: Failure::new(reason, what),
+            curable: true,
+        })
+    }
+
+    fn poison(reason: Reason, what: String) -> Self {
+        Self::Refused(Refusal {
+            failure: Failure::new(reason, what),
+            curable: false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn postgres(code: &str) -> TransactionError {
+        TransactionError::postgres(code, None, String::new(), Step::Other)
+    }
+
+    #[test]
+    fn sqlstates_are_sorted_as_the_design_tables_them() {
+        for weather in [
+            "08006", "57P01", "57P03", "53300", "53100", "25006", "58030", "42P01", "42703",
+            "42501", "28P01",
+        ] {
+            assert!(
+                matches!(postgres(weather), TransactionError::Unavailable(_)),
+                "{weather}"
+            );
+        }
+        for race in ["40001", "40P01", "55P03", "57014"] {
+            assert!(
+                matches!(postgres(race), TransactionError::Contention(_)),
+                "{race}"
+            );
+        }
+        for poison in ["22021", "22P05", "23502", "23514", "54000"] {
+            assert!(
+                matches!(
+                    postgres(poison),
+                    TransactionError::Refused(Refusal { curable: false, .. })
+                ),
+                "{poison}"
+            );
+        }
+        for curable in ["23503", "23505", "P0001"] {
+            assert!(
+                matches!(
+                    postgres(curable),
+                    TransactionError::Refused(Refusal { curable: true, .. })
+                ),
+                "{curable}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_foreign_key_that_refuses_a_delete_has_its_own_reason() {
+        let refused = TransactionError::postgres("23503", None, String::new(), Step::Delete);
+        let TransactionError::Refused(refusal) = refused else {
+            panic!("{refused:?}")
+        };
+        assert_eq!(refusal.failure.reason, Reason::DeleteRestricted);
+    }
+}

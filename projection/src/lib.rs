@@ -1,0 +1,21 @@
+//! Events to rows. The only place that writes domain tables.
+//!
+//! Enters: a [`Batch`] of events, in any order, any number of times. Leaves: rows of `users` equal
+//! to Clerk's, and a [`Verdict`] for each event. Guaranteed, by three rules: versions (only a newer
+//! snapshot is applied), tombstones (a deleted user stays deleted), addresses move (to the newer
+//! claimant, in the same transaction). Never here: the queue, retries' delays, HTTP.
+//!
+//! The pure part ([`change`], [`version`], `reduce`) knows no database; `apply` is one
+//! transaction.
+
+mod apply;
+pub mod change;
+pub mod database;
+mod failure;
+mod reduce;
+pub mod user;
+pub mod version;
+
+pub use apply::{Batch, Projection, ProjectionConfig, Verdict};
+pub use failure::Unavailable;
+pub use user::MissingEmail;

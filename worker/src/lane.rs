@@ -1,0 +1,267 @@
+//! One lane: a consumer, and at most one batch in hand.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clerk_sync_pipeline::{
+    Event, Millis,
+    lifecycle::Shutdown,
+    queue::{
+        BatchLimits, Consume, Delivery, Failure, RetryLadder, SUSPECT_REDELIVERIES, Settlement,
+    },
+    retry::Backoff,
+    telemetry::{EventKind, Metrics, Outcome},
+};
+use clerk_sync_projection::{Projection, Unavailable, Verdict};
+use rand::seq::SliceRandom as _;
+use tokio::time::sleep;
+
+use crate::unless_stopping;
+
+/// How long a batch is tried in place while the database is away, before it is handed back and
+/// consumption pauses.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Lane<C> {
+    pub(crate) consumer: C,
+    pub(crate) limits: BatchLimits,
+    pub(crate) applier: Applier,
+}
+
+/// Everything of a lane but its consumer: what all lanes have alike.
+#[derive(Clone)]
+pub(crate) struct Applier {
+    pub(crate) projection: Projection,
+    pub(crate) ladder: RetryLadder,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// The batch could not be applied, and was handed back.
+struct HandedBack;
+
+impl<C: Consume> Lane<C> {
+    pub(crate) async fn run(mut self) {
+        let shutdown = self.applier.shutdown.clone();
+        while let Some(batch) =
+            unless_stopping(&shutdown, self.consumer.next_batch(self.limits)).await
+        {
+            if let Err(HandedBack) = self.process(batch).await {
+                self.applier.wait_for_the_database().await;
+            }
+        }
+        self.consumer.hand_back().await;
+    }
+
+    /// Everything but the suspects at once; then each suspect alone, so that the one that kills
+    /// its worker takes no neighbour along. In a random order: after some deaths every innocent
+    /// has come before it and is done.
+    async fn process(&mut self, batch: Vec<Delivery>) -> Result<(), HandedBack> {
+        let started = Instant::now();
+        self.applier
+            .metrics
+            .batch_events
+            .observe(count(batch.len()));
+        let (mut suspects, others): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|delivery| delivery.redeliveries >= SUSPECT_REDELIVERIES);
+        suspects.shuffle(&mut rand::rng());
+        if !others.is_empty() {
+            self.apply_and_settle(others).await?;
+        }
+        for suspect in suspects {
+            self.apply_and_settle(vec![suspect]).await?;
+        }
+        self.applier
+            .metrics
+            .batch_duration
+            .observe(started.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    async fn apply_and_settle(&mut self, deliveries: Vec<Delivery>) -> Result<(), HandedBack> {
+        let Some(settlements) = self.applier.settlements(&deliveries).await else {
+            self.consumer.hand_back().await;
+            return Err(HandedBack);
+        };
+        // Settled only now: every row is committed, or its event is on its way to a rung.
+        let settled = deliveries.into_iter().zip(settlements).collect();
+        // An error means that they will come again, and be found applied.
+        let _ = self.consumer.settle(settled).await;
+        Ok(())
+    }
+}
+
+impl Applier {
+    /// Applies the deliveries; how to settle each, or `None` when patience or the process ended.
+    async fn settlements(&self, deliveries: &[Delivery]) -> Option<Vec<Settlement>> {
+        let verdicts = self.apply(deliveries).await?;
+        let settlements: Vec<Settlement> = deliveries
+            .iter()
+            .zip(verdicts)
+            .map(|(delivery, (verdict, _))| self.settlement(delivery, verdict))
+            .collect();
+        self.record(deliveries, &settlements).await?;
+        Some(settlements)
+    }
+
+    /// The verdicts, once everything is committed; `None` when patience or the process ended.
+    async fn apply(&self, deliveries: &[Delivery]) -> Option<Vec<(Verdict, Option<Millis>)>> {
+        let mut batch = self
+            .projection
+            .read(deliveries.iter().map(|delivery| &delivery.event));
+        let mut weather = Weather::new(&self.shutdown);
+        while let Err(unavailable) = self.projection.apply(&mut batch).await {
+            weather.pass(&unavailable).await?;
+        }
+        weather.cleared();
+        let verdicts = batch.into_verdicts();
+        self.observe(deliveries, &verdicts);
+        Some(verdicts)
+    }
+
+    /// Counts what was applied; what failed is counted where its way is decided.
+    fn observe(&self, deliveries: &[Delivery], verdicts: &[(Verdict, Option<Millis>)]) {
+        let now = Millis::now();
+        for (delivery, (verdict, occurred_at)) in deliveries.iter().zip(verdicts) {
+            let Verdict::Applied(outcome) = verdict else {
+                continue;
+            };
+            self.count(delivery, *outcome);
+            let received = now.seconds_since(delivery.event.received_at);
+            self.metrics.queue_latency.observe(received);
+            if let Some(occurred_at) = occurred_at {
+                self.metrics
+                    .sync_latency
+                    .observe(now.seconds_since(*occurred_at));
+            }
+        }
+    }
+
+    fn settlement(&self, delivery: &Delivery, verdict: Verdict) -> Settlement {
+        match verdict {
+            Verdict::Applied(_) => Settlement::Done,
+            Verdict::DeadLetter(failure) => self.dead_letter(delivery, failure),
+            Verdict::Retry(failure) => match self.ladder.rung(delivery.attempt) {
+                Some(rung) => {
+                    self.count(delivery, Outcome::Retried);
+                    self.metrics.retries.get(failure.reason).inc();
+                    Settlement::Retry(rung, failure)
+                }
+                None => self.dead_letter(delivery, failure),
+            },
+        }
+    }
+
+    fn dead_letter(&self, delivery: &Delivery, failure: Failure) -> Settlement {
+        self.count(delivery, Outcome::DeadLettered);
+        self.metrics.dead_letters.get(failure.reason).inc();
+        tracing::warn!(
+            event.id = %delivery.event.id,
+            event.r#type = %delivery.event.event_type,
+            attempt = delivery.attempt,
+            reason = clerk_sync_pipeline::telemetry::Label::as_str(failure.reason),
+            detail = failure.detail,
+            "an event was dead-lettered",
+        );
+        Settlement::DeadLetter(failure)
+    }
+
+    fn count(&self, delivery: &Delivery, outcome: Outcome) {
+        let kind = EventKind::of(delivery.event.event_type.as_str());
+        self.metrics.events.get(kind, outcome).inc();
+    }
+
+    /// Notes in the ledger what was put aside; `None` when patience or the process ended.
+    async fn record(&self, deliveries: &[Delivery], settlements: &[Settlement]) -> Option<()> {
+        let put_aside: Vec<(&Event, Outcome)> = deliveries
+            .iter()
+            .zip(settlements)
+            .filter_map(|(delivery, settlement)| match settlement {
+                Settlement::Done => None,
+                Settlement::Retry(..) => Some((&delivery.event, Outcome::Retried)),
+                Settlement::DeadLetter(_) => Some((&delivery.event, Outcome::DeadLettered)),
+            })
+            .collect();
+        if put_aside.is_empty() {
+            return Some(());
+        }
+        let mut weather = Weather::new(&self.shutdown);
+        while let Err(unavailable) = self.projection.record(&put_aside).await {
+            weather.pass(&unavailable).await?;
+        }
+        weather.cleared();
+        Some(())
+    }
+
+    /// Nothing is consumed while the database is away: each hand-out counts against the events.
+    async fn wait_for_the_database(&self) {
+        let mut backoff = Backoff::reconnect();
+        loop {
+            if unless_stopping(&self.shutdown, sleep(backoff.next_delay()))
+                .await
+                .is_none()
+            {
+                return;
+            }
+            match self.projection.ping().await {
+                Ok(()) => {
+                    tracing::info!("the database is back, consuming again");
+                    return;
+                }
+                Err(unavailable) => tracing::debug!(%unavailable, "still no database"),
+            }
+        }
+    }
+}
+
+/// Bad weather while one batch is tried.
+struct Weather<'a> {
+    shutdown: &'a Shutdown,
+    backoff: Backoff,
+    since: Option<Instant>,
+}
+
+impl<'a> Weather<'a> {
+    fn new(shutdown: &'a Shutdown) -> Self {
+        Self {
+            shutdown,
+            backoff: Backoff::weather(),
+            since: None,
+        }
+    }
+
+    /// Waits before the next try. `None`: patience is over, or the process is stopping.
+    async fn pass(&mut self, unavailable: &Unavailable) -> Option<()> {
+        let since = *self.since.get_or_insert_with(|| {
+            tracing::warn!(
+                cause = unavailable.0,
+                "the database is unavailable, trying again"
+            );
+            Instant::now()
+        });
+        if since.elapsed() >= PATIENCE {
+            tracing::warn!(
+                cause = unavailable.0,
+                "the database stays away, consumption pauses"
+            );
+            return None;
+        }
+        unless_stopping(self.shutdown, sleep(self.backoff.next_delay())).await
+    }
+
+    fn cleared(&self) {
+        if let Some(since) = self.since {
+            tracing::info!(
+                after_s = since.elapsed().as_secs(),
+                "the database is available again"
+            );
+        }
+    }
+}
+
+fn count(deliveries: usize) -> f64 {
+    f64::from(u32::try_from(deliveries).unwrap_or(u32::MAX))
+}
