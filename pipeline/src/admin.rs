@@ -219,8 +219,9 @@ pub async fn healthcheck(admin: SocketAddr) -> Result<(), String> {
     }
 }
 
-/// The address to call for a listener that may be bound to every address.
-fn reachable(bound: SocketAddr) -> SocketAddr {
+/// The address to call from this machine for a listener that may be bound to every address.
+#[must_use]
+pub fn reachable(bound: SocketAddr) -> SocketAddr {
     let mut address = bound;
     if bound.ip().is_unspecified() {
         address.set_ip(match bound {

@@ -1,0 +1,59 @@
+//! `clerk-sync`: everything in one process, and the operator's commands.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use clerk_sync_pipeline::config;
+
+mod data;
+mod fixtures;
+mod migrate;
+mod send;
+mod setup;
+mod up;
+
+/// Keeps a database in step with Clerk
+#[derive(Parser)]
+#[command(name = "clerk-sync", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(Box<up::UpArgs>),
+    Send(send::SendArgs),
+    #[command(subcommand)]
+    Migrate(migrate::MigrateCommand),
+    Setup(setup::SetupArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = match config::parse::<Cli>() {
+        Ok(cli) => cli,
+        Err(exit) => return exit,
+    };
+    match cli.command {
+        Command::Up(args) => up::run(*args),
+        Command::Send(args) => send::run(args),
+        Command::Migrate(command) => migrate::run(command),
+        Command::Setup(args) => setup::run(args),
+    }
+}
+
+/// The life of a command that ends by itself: 0, or 1 after the error was printed.
+#[expect(clippy::print_stderr, reason = "a command speaks to the person who typed it")]
+fn finish(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a process may have threads");
+    match runtime.block_on(command) {
+        Ok(exit) => exit,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! `clerk-sync migrate`.
+
+use std::process::ExitCode;
+
+use clerk_sync_migration as migration;
+use clerk_sync_pipeline::secret::ServerUrl;
+use clerk_sync_projection::database;
+use clerk_sync_worker::config::database_url;
+use sea_orm::DatabaseConnection;
+
+/// Make, look at, or take away the tables
+#[derive(clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  clerk-sync migrate up --database-url postgres://user:password@localhost/app
+  clerk-sync migrate status --database-url sqlite:clerk-sync-data/clerk-sync.db
+  clerk-sync migrate down --yes     (DATABASE_URL from the environment or .env)")]
+pub(crate) enum MigrateCommand {
+    /// Bring the database up to date, or adopt an existing Prisma database as it is
+    Up(DatabaseArgs),
+    /// Show which migrations are applied
+    Status(DatabaseArgs),
+    /// Remove the bookkeeping; users and every other table of the application stay
+    Down(DownArgs),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DatabaseArgs {
+    /// The application's database: postgres://… or sqlite:…
+    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    database_url: ServerUrl,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct DownArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// Yes: forget which versions and which deleted users were seen
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(crate) fn run(command: MigrateCommand) -> ExitCode {
+    crate::finish(async {
+        match command {
+            MigrateCommand::Up(args) => up(&args.connect().await?).await,
+            MigrateCommand::Status(args) => status(&args.connect().await?).await,
+            MigrateCommand::Down(args) => down(args).await,
+        }
+    })
+}
+
+impl DatabaseArgs {
+    async fn connect(&self) -> anyhow::Result<DatabaseConnection> {
+        Ok(database::connect(&self.database_url, 2).await?)
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+async fn up(db: &DatabaseConnection) -> anyhow::Result<ExitCode> {
+    let report = migration::up(db).await?;
+    match (report.adopted, report.applied.is_empty()) {
+        (_, true) => println!("nothing to do: the database is up to date"),
+        (true, false) => println!("adopted the existing tables of `{}` as they are", report.domain),
+        (false, false) => println!("made the application's tables in `{}`", report.domain),
+    }
+    for name in report.applied {
+        println!("  applied {name}");
+    }
+    for name in report.indexes {
+        println!("  made index {name}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+async fn status(db: &DatabaseConnection) -> anyhow::Result<ExitCode> {
+    let mut pending = 0;
+    for step in migration::status(db).await? {
+        let state = if step.applied { "applied" } else { "pending" };
+        pending += usize::from(!step.applied);
+        println!("{state}  {}", step.name);
+    }
+    if pending > 0 {
+        println!("\n{pending} pending: run `clerk-sync migrate up`");
+        return Ok(ExitCode::FAILURE);
+    }
+    migration::check(db, migration::Wanted::default()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[expect(clippy::print_stdout, reason = "the command's result")]
+async fn down(args: DownArgs) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(
+        args.yes,
+        "this forgets every version and every deleted user that was seen: events that are \
+         delivered again could bring old values and deleted users back. Add --yes if that is meant",
+    );
+    let removed = migration::down(&args.database.connect().await?).await?;
+    if removed.is_empty() {
+        println!("nothing of ours was there");
+    }
+    for name in removed {
+        println!("removed {name}");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,282 @@
+//! `clerk-sync up`: ingester and worker in one process.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+
+use anyhow::Context as _;
+use clerk_sync_ingest::{
+    IngestArgs,
+    config::{older_signing_secret, signing_secret},
+    verify::Verifier,
+};
+use clerk_sync_pipeline::{
+    admin::{self, Readiness},
+    config::{self, ProcessArgs, TopologyArgs, amqp_url},
+    lifecycle::Shutdown,
+    queue::{
+        Consume, Publish,
+        amqp::{AmqpConsumers, AmqpPublisher},
+        embedded::EmbeddedQueue,
+    },
+    secret::ServerUrl,
+    telemetry::Metrics,
+};
+use clerk_sync_projection::{
+    Projection,
+    database::{self, Kind},
+};
+use clerk_sync_worker::config::{WorkerArgs, database_url};
+use sea_orm::DatabaseConnection;
+use tokio::net::TcpListener;
+
+use crate::data::{self, DataFolder};
+
+mod demo;
+mod prepare;
+
+/// Run everything in one process
+///
+/// Receives webhooks, queues them, and applies them. Without servers named, queue and tables are
+/// SQLite files in the data folder, and without a secret one is made there. With AMQP_URL and
+/// DATABASE_URL, RabbitMQ and PostgreSQL are used, and set up.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  clerk-sync up --demo
+  clerk-sync up --listen 0.0.0.0:8080
+  clerk-sync up --database-url postgres://user:password@localhost/app
+  AMQP_URL=amqp://… DATABASE_URL=postgres://… CLERK_WEBHOOK_SIGNING_SECRET=whsec_… clerk-sync up")]
+pub(crate) struct UpArgs {
+    /// Show it: post the samples, shuffled and with duplicates, and what became of them. Uses a
+    /// data folder of its own, and no server
+    #[arg(long)]
+    demo: bool,
+    /// Folder of the SQLite files and of a secret that we made
+    #[arg(long, env = "CLERK_SYNC_DATA", default_value = data::DEFAULT, value_name = "FOLDER")]
+    data: PathBuf,
+    /// The application's database: postgres://… or sqlite:…
+    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    database_url: Option<ServerUrl>,
+    /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS
+    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = amqp_url, help_heading = "Queue")]
+    amqp_url: Option<ServerUrl>,
+    /// The Clerk endpoint's Signing Secret (whsec_…); several with commas between them
+    #[arg(
+        long, env, hide_env_values = true, hide_default_value = true, value_name = "SECRETS",
+        value_parser = signing_secret, default_value = older_signing_secret()
+    )]
+    clerk_webhook_signing_secret: Option<Verifier>,
+    #[command(flatten)]
+    topology: TopologyArgs,
+    #[command(flatten)]
+    ingest: IngestArgs,
+    #[command(flatten)]
+    worker: WorkerArgs,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+pub(crate) fn run(args: UpArgs) -> ExitCode {
+    let process = args.process.clone();
+    config::start(&process, |shutdown| up(args, shutdown))
+}
+
+/// Everything that is there whatever the queue is.
+struct Parts {
+    ingest: IngestArgs,
+    worker: WorkerArgs,
+    verifier: Verifier,
+    listener: TcpListener,
+    db: DatabaseConnection,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    demo: Option<demo::Demo>,
+}
+
+async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
+    let mut folder = DataFolder::new(&args.data);
+    folder.create()?;
+    let made = match (&args.clerk_webhook_signing_secret, args.demo) {
+        (Some(_), false) => None,
+        (None, _) | (_, true) => Some(folder.secret_or_new()?),
+    };
+    if args.demo {
+        folder = folder.demo();
+        demo::prepare(&mut args, &folder)?;
+    }
+    let verifier = match (&made, args.clerk_webhook_signing_secret.take()) {
+        (None, Some(configured)) => configured,
+        (Some((secret, path)), _) => signing_secret(secret.expose())
+            .map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?,
+        (None, None) => unreachable!("a secret is made when none is configured"),
+    };
+    let url = match args.database_url.clone() {
+        Some(url) => url,
+        None => folder.tables()?,
+    };
+    if database::kind(&url).map_err(anyhow::Error::msg)? == Kind::Sqlite {
+        // SQLite has one writer; a second lane would only wait for the first.
+        args.worker.worker_lanes = 1;
+    }
+
+    let listener = config::bind("LISTEN", args.ingest.listen).await.map_err(anyhow::Error::msg)?;
+    let webhooks = listener.local_addr()?;
+    let admin_listener = args.process.bind_admin().await.map_err(anyhow::Error::msg)?;
+    let metrics = Arc::new(Metrics::new(verifier.secrets()));
+    let readiness = Readiness::default();
+    let db = database::connect(&url, args.worker.connections()).await.context("DATABASE_URL")?;
+    let webhook_url = format!("http://{}{}", local(webhooks), args.ingest.webhook_path);
+    announce(&args, &webhook_url, &url, &folder, made.as_ref().map(|(_, path)| path));
+
+    let demo = match &made {
+        Some((secret, _)) if args.demo => Some(demo::Demo::new(&webhook_url, secret)?),
+        _ => None,
+    };
+    let parts = Parts {
+        verifier,
+        listener,
+        db,
+        demo,
+        ingest: args.ingest,
+        worker: args.worker,
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let mut result = Ok(());
+    let work = async {
+        result = match args.amqp_url {
+            Some(url) => with_rabbitmq(parts, args.topology.server(url), &readiness).await,
+            None => with_files(parts, &args.topology, &folder, &readiness).await,
+        };
+    };
+    admin::serve(admin_listener, metrics, readiness.clone(), shutdown, work).await;
+    result
+}
+
+async fn with_rabbitmq(
+    parts: Parts,
+    server: clerk_sync_pipeline::queue::amqp::Server,
+    readiness: &Readiness,
+) -> anyhow::Result<()> {
+    if !prepare::topology(&server, &parts.shutdown).await? {
+        return Ok(());
+    }
+    let ladder = server.topology.ladder.clone();
+    let told = readiness.told("queue_publish");
+    let publisher = AmqpPublisher::start(server.clone(), parts.metrics.clone(), told);
+    let lanes = parts.worker.worker_lanes.into();
+    let mut consumers =
+        AmqpConsumers::start(server, lanes, parts.worker.prefetch, &parts.metrics, readiness);
+    let lanes = consumers.take_lanes();
+    let result = serve(parts, publisher.clone(), lanes, ladder, readiness).await;
+    tokio::join!(publisher.close(), consumers.close());
+    result
+}
+
+async fn with_files(
+    parts: Parts,
+    topology: &TopologyArgs,
+    folder: &DataFolder,
+    readiness: &Readiness,
+) -> anyhow::Result<()> {
+    let queue = EmbeddedQueue::open_bounded(
+        &folder.queue(),
+        topology.retry_delays.clone(),
+        parts.metrics.clone(),
+        topology.queue_max_bytes,
+    )?;
+    let lanes = (0..parts.worker.worker_lanes).map(|_| queue.consumer()).collect();
+    let ladder = topology.retry_delays.clone();
+    let result = serve(parts, queue.publisher(), lanes, ladder, readiness).await;
+    queue.close().await;
+    result
+}
+
+/// Receives and applies until shutdown is requested.
+async fn serve<P: Publish, C: Consume>(
+    parts: Parts,
+    publisher: P,
+    lanes: Vec<C>,
+    ladder: clerk_sync_pipeline::queue::RetryLadder,
+    readiness: &Readiness,
+) -> anyhow::Result<()> {
+    let Parts { ingest, worker, verifier, listener, db, metrics, shutdown, demo } = parts;
+    let projection = Projection::new(db.clone(), worker.projection(), metrics.clone());
+    let probe = projection.clone();
+    readiness.asked("database", move || {
+        let probe = probe.clone();
+        async move { probe.ping().await.map_err(|error| error.0) }
+    });
+
+    let receiving = tokio::spawn(clerk_sync_ingest::run(
+        ingest,
+        verifier,
+        listener,
+        publisher,
+        metrics.clone(),
+        shutdown.clone(),
+    ));
+    // Webhooks are received from the first moment; applying begins when the database is there.
+    let applying = async {
+        let prepared = prepare::tables(&db, &worker, &shutdown).await;
+        match prepared {
+            Ok(true) => {
+                clerk_sync_worker::run(
+                    lanes,
+                    projection,
+                    ladder,
+                    &worker,
+                    metrics.clone(),
+                    shutdown.clone(),
+                )
+                .await;
+                Ok(())
+            }
+            Ok(false) => Ok(()),
+            Err(error) => {
+                shutdown.request();
+                Err(error)
+            }
+        }
+    };
+    let showing = async {
+        match demo {
+            Some(demo) => demo.show(&db, &metrics, &shutdown).await,
+            None => Ok(()),
+        }
+    };
+    let (received, applied, shown) = tokio::join!(receiving, applying, showing);
+    received.context("the ingester failed")?;
+    applied.and(shown)
+}
+
+#[expect(clippy::print_stdout, reason = "the command speaks to the person who typed it")]
+fn announce(
+    args: &UpArgs,
+    webhook_url: &str,
+    database: &ServerUrl,
+    folder: &DataFolder,
+    secret: Option<&PathBuf>,
+) {
+    println!("clerk-sync {}", env!("CARGO_PKG_VERSION"));
+    println!("  webhooks  {webhook_url}");
+    match &args.amqp_url {
+        Some(url) => println!("  queue     {url}"),
+        None => println!("  queue     {}", folder.queue().display()),
+    }
+    println!("  database  {database}");
+    match secret {
+        Some(path) => println!(
+            "  secret    none is configured: ours is in {}\n            \
+             (Clerk's own: set CLERK_WEBHOOK_SIGNING_SECRET=whsec_…)",
+            path.display()
+        ),
+        None => println!("  secret    as configured"),
+    }
+    println!("  admin     http://{}/readyz, /metrics", local(args.process.admin_listen));
+    println!();
+}
+
+/// The address to call from this machine.
+fn local(address: SocketAddr) -> SocketAddr {
+    admin::reachable(address)
+}

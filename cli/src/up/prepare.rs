@@ -1,0 +1,91 @@
+//! Tables and topology, made by `up` itself, as soon as the servers are there.
+
+use clerk_sync_migration::{self as migration, MigrateError, Wanted};
+use clerk_sync_pipeline::{
+    lifecycle::Shutdown,
+    queue::amqp::{self, Server, SetupError},
+    retry::Backoff,
+};
+use clerk_sync_worker::config::WorkerArgs;
+use sea_orm::{DatabaseConnection, DbErr};
+use tokio::time::sleep;
+
+/// Migrates, waiting for a database that is away. False when the process is stopping.
+///
+/// # Errors
+/// The database is there and cannot be used.
+pub(crate) async fn tables(
+    db: &DatabaseConnection,
+    worker: &WorkerArgs,
+    shutdown: &Shutdown,
+) -> anyhow::Result<bool> {
+    let migrate = async || {
+        let report = migration::up(db).await?;
+        migration::check(db, Wanted { credits: worker.initial_credits > 0 }).await?;
+        Ok(report)
+    };
+    let mut waiting = Waiting::new("database", shutdown);
+    loop {
+        match migrate().await {
+            Ok(report) if report.applied.is_empty() => return Ok(true),
+            Ok(report) => {
+                let applied = report.applied.join(", ");
+                tracing::info!(adopted = report.adopted, applied, "the tables are ready");
+                return Ok(true);
+            }
+            Err(MigrateError::Database(
+                error @ (DbErr::ConnectionAcquire(_) | DbErr::Conn(_)),
+            )) => {
+                if !waiting.pass(&error.to_string()).await {
+                    return Ok(false);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Declares the topology, waiting for a broker that is away. False when the process is stopping.
+///
+/// # Errors
+/// The broker holds other definitions.
+pub(crate) async fn topology(server: &Server, shutdown: &Shutdown) -> anyhow::Result<bool> {
+    let mut waiting = Waiting::new("broker", shutdown);
+    loop {
+        match amqp::setup(server).await {
+            Ok(_) => return Ok(true),
+            Err(SetupError::Broker(cause)) => {
+                if !waiting.pass(&cause).await {
+                    return Ok(false);
+                }
+            }
+            Err(different @ SetupError::Different(_)) => return Err(different.into()),
+        }
+    }
+}
+
+/// Patience with a server that is not there yet.
+struct Waiting<'a> {
+    what: &'static str,
+    shutdown: &'a Shutdown,
+    backoff: Backoff,
+    told: bool,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(what: &'static str, shutdown: &'a Shutdown) -> Self {
+        Self { what, shutdown, backoff: Backoff::reconnect(), told: false }
+    }
+
+    /// Waits before the next try; false when the process is stopping.
+    async fn pass(&mut self, cause: &str) -> bool {
+        if !self.told {
+            tracing::warn!(server = self.what, cause, "waiting for a server");
+            self.told = true;
+        }
+        tokio::select! {
+            () = sleep(self.backoff.next_delay()) => true,
+            () = self.shutdown.requested() => false,
+        }
+    }
+}

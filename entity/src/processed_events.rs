@@ -1,0 +1,284 @@
+//! `processed_events`: the ledger, one row per delivery and what became of it.
+//!
+//! Its key makes a delivery count once. It is pruned after a while, and no promise of the sync
+//! rests on rows that are gone: an old event that returns loses against the user's version.
+
+use sea_orm::sea_query::{
+    CaseStatement, DeleteStatement, ExprTrait, Func, InsertStatement, LockBehavior, LockType,
+    OnConflict, Order, Query, SelectStatement, TableRef, UpdateStatement,
+    extension::postgres::PgFunc,
+};
+use sea_orm::{DbBackend, DeriveIden, FromQueryResult, prelude::*};
+
+/// Outcomes of an event that has not been applied, only put aside: it may be claimed again.
+pub const UNAPPLIED: [&str; 2] = ["retried", "dead_lettered"];
+
+/// The columns.
+#[derive(Clone, Copy, Debug, DeriveIden)]
+pub enum Column {
+    /// `svix-id`, the idempotency key: TEXT, primary key.
+    EventId,
+    /// The envelope's `type`: TEXT.
+    Type,
+    /// The Clerk id the event is about: TEXT or NULL.
+    Subject,
+    /// Clerk's time of the event: timestamptz or NULL.
+    OccurredAt,
+    /// When the ingester had the request: timestamptz.
+    ReceivedAt,
+    /// When the outcome was written: timestamptz.
+    ProcessedAt,
+    /// What became of it: TEXT.
+    Outcome,
+}
+
+/// A row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Row {
+    /// `svix-id`, the idempotency key.
+    pub event_id: String,
+    /// The envelope's `type`.
+    #[sea_orm(from_alias = "type")]
+    pub event_type: String,
+    /// The Clerk id the event is about, if it is about one.
+    pub subject: Option<String>,
+    /// Clerk's time of the event, if the event was readable.
+    pub occurred_at: Option<DateTimeUtc>,
+    /// When the ingester had the request.
+    pub received_at: DateTimeUtc,
+    /// When the outcome was written.
+    pub processed_at: DateTimeUtc,
+    /// What became of it: `created`, `updated`, `deleted`, `stale`, `ignored`, `retried`, …
+    pub outcome: String,
+}
+
+/// The table's bare name, by which a statement on it qualifies its columns.
+const fn name(backend: DbBackend) -> &'static str {
+    match backend {
+        DbBackend::Postgres => "processed_events",
+        _ => "clerk_sync_processed_events",
+    }
+}
+
+/// The table, on this backend.
+pub fn table(backend: DbBackend) -> TableRef {
+    match backend {
+        DbBackend::Postgres => ("clerk_sync", name(backend)).into(),
+        _ => name(backend).into(),
+    }
+}
+
+/// Claims events: inserts a row each, unless the event was applied before.
+///
+/// An event that was only put aside ([`UNAPPLIED`]) is claimed again, with the new row's values;
+/// `received_at` stays the first one. Returns `event_id` of every event claimed; one not returned
+/// is a duplicate. Served by the primary key.
+pub fn claim(backend: DbBackend, rows: impl IntoIterator<Item = Row>) -> InsertStatement {
+    let mut insert = Query::insert();
+    insert.into_table(table(backend)).columns([
+        Column::EventId,
+        Column::Type,
+        Column::Subject,
+        Column::OccurredAt,
+        Column::ReceivedAt,
+        Column::ProcessedAt,
+        Column::Outcome,
+    ]);
+    for row in rows {
+        insert.values_panic([
+            row.event_id.into(),
+            row.event_type.into(),
+            row.subject.into(),
+            row.occurred_at.into(),
+            row.received_at.into(),
+            row.processed_at.into(),
+            row.outcome.into(),
+        ]);
+    }
+    insert
+        .on_conflict(
+            OnConflict::column(Column::EventId)
+                .update_columns([
+                    Column::Type,
+                    Column::Subject,
+                    Column::OccurredAt,
+                    Column::ProcessedAt,
+                    Column::Outcome,
+                ])
+                .action_and_where(Expr::col((name(backend), Column::Outcome)).is_in(UNAPPLIED))
+                .to_owned(),
+        )
+        .returning_col(Column::EventId)
+        .to_owned()
+}
+
+/// Corrects the outcome of events already claimed: `(event_id, outcome)`, at least one.
+///
+/// One statement, whatever the number of events. Returns nothing. Served by the primary key.
+pub fn set_outcomes(backend: DbBackend, outcomes: &[(&str, &str)]) -> UpdateStatement {
+    let outcome = outcomes
+        .iter()
+        .fold(CaseStatement::new(), |case, (id, outcome)| {
+            case.case(Expr::col(Column::EventId).eq(*id), *outcome)
+        });
+    Query::update()
+        .table(table(backend))
+        .value(Column::Outcome, outcome)
+        .and_where(Expr::col(Column::EventId).is_in(outcomes.iter().map(|(id, _)| *id)))
+        .to_owned()
+}
+
+/// What became of these events: `event_id` and `outcome` of those in the ledger.
+///
+/// Served by the primary key.
+pub fn outcomes(backend: DbBackend, event_ids: &[&str]) -> SelectStatement {
+    Query::select()
+        .columns([Column::EventId, Column::Outcome])
+        .from(table(backend))
+        .and_where(Expr::col(Column::EventId).is_in(event_ids.iter().copied()))
+        .to_owned()
+}
+
+/// Deletes at most `limit` rows that were processed before `before`, the oldest first.
+///
+/// Rows another pruner or a worker holds are passed over on PostgreSQL. The number of rows
+/// affected tells whether there may be more. Served by `processed_events_processed_at_idx` and
+/// the primary key.
+pub fn prune(backend: DbBackend, before: DateTimeUtc, limit: u64) -> DeleteStatement {
+    let mut oldest = Query::select();
+    oldest
+        .column(Column::EventId)
+        .from(table(backend))
+        .and_where(Expr::col(Column::ProcessedAt).lt(before))
+        .order_by(Column::ProcessedAt, Order::Asc)
+        .limit(limit);
+    let chosen = match backend {
+        // An array instead of `IN (SELECT …)`: PostgreSQL evaluates it exactly once, where a
+        // locking subquery inside a join may run again and pass the limit, and it never plans a
+        // scan of the whole ledger.
+        DbBackend::Postgres => {
+            oldest.lock_with_behavior(LockType::Update, LockBehavior::SkipLocked);
+            let ids = Func::cust("ARRAY").arg(Expr::SubQuery(None, Box::new(oldest.into())));
+            Expr::col(Column::EventId).eq(PgFunc::any(ids))
+        }
+        _ => Expr::col(Column::EventId).in_subquery(oldest),
+    };
+    Query::delete()
+        .from_table(table(backend))
+        .and_where(chosen)
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::DatabaseBackend::{Postgres, Sqlite};
+
+    use super::*;
+
+    fn row() -> Row {
+        Row {
+            event_id: "msg_1".into(),
+            event_type: "user.created".into(),
+            subject: None,
+            occurred_at: None,
+            received_at: DateTimeUtc::UNIX_EPOCH,
+            processed_at: DateTimeUtc::UNIX_EPOCH,
+            outcome: "created".into(),
+        }
+    }
+
+    #[test]
+    fn claim_takes_again_only_what_was_put_aside() {
+        assert_eq!(
+            Postgres.build(&claim(Postgres, [row(), row()])).sql,
+            [
+                r#"INSERT INTO "clerk_sync"."processed_events" ("event_id", "type", "subject", "occurred_at", "received_at", "processed_at", "outcome")"#,
+                r#"VALUES ($1, $2, $3, $4, $5, $6, $7), ($8, $9, $10, $11, $12, $13, $14)"#,
+                r#"ON CONFLICT ("event_id") DO UPDATE SET "type" = "excluded"."type", "subject" = "excluded"."subject","#,
+                r#""occurred_at" = "excluded"."occurred_at", "processed_at" = "excluded"."processed_at", "outcome" = "excluded"."outcome""#,
+                r#"WHERE "processed_events"."outcome" IN ($15, $16)"#,
+                r#"RETURNING "event_id""#,
+            ]
+            .join(" ")
+        );
+        assert_eq!(
+            Sqlite.build(&claim(Sqlite, [row()])).sql,
+            [
+                r#"INSERT INTO "clerk_sync_processed_events" ("event_id", "type", "subject", "occurred_at", "received_at", "processed_at", "outcome")"#,
+                r#"VALUES (?, ?, ?, ?, ?, ?, ?)"#,
+                r#"ON CONFLICT ("event_id") DO UPDATE SET "type" = "excluded"."type", "subject" = "excluded"."subject","#,
+                r#""occurred_at" = "excluded"."occurred_at", "processed_at" = "excluded"."processed_at", "outcome" = "excluded"."outcome""#,
+                r#"WHERE "clerk_sync_processed_events"."outcome" IN (?, ?)"#,
+                r#"RETURNING "event_id""#,
+            ]
+            .join(" ")
+        );
+    }
+
+    #[test]
+    fn set_outcomes_is_one_statement() {
+        let outcomes = [("msg_1", "stale"), ("msg_2", "retried")];
+        assert_eq!(
+            Postgres.build(&set_outcomes(Postgres, &outcomes)).sql,
+            [
+                r#"UPDATE "clerk_sync"."processed_events" SET"#,
+                r#""outcome" = (CASE WHEN ("event_id" = $1) THEN $2 WHEN ("event_id" = $3) THEN $4 END)"#,
+                r#"WHERE "event_id" IN ($5, $6)"#,
+            ]
+            .join(" ")
+        );
+        assert_eq!(
+            Sqlite.build(&set_outcomes(Sqlite, &outcomes)).sql,
+            [
+                r#"UPDATE "clerk_sync_processed_events" SET"#,
+                r#""outcome" = (CASE WHEN ("event_id" = ?) THEN ? WHEN ("event_id" = ?) THEN ? END)"#,
+                r#"WHERE "event_id" IN (?, ?)"#,
+            ]
+            .join(" ")
+        );
+    }
+
+    #[test]
+    fn outcomes_are_read_by_event_id() {
+        assert_eq!(
+            Postgres.build(&outcomes(Postgres, &["msg_1", "msg_2"])).sql,
+            [
+                r#"SELECT "event_id", "outcome" FROM "clerk_sync"."processed_events""#,
+                r#"WHERE "event_id" IN ($1, $2)"#,
+            ]
+            .join(" ")
+        );
+        assert_eq!(
+            Sqlite.build(&outcomes(Sqlite, &["msg_1", "msg_2"])).sql,
+            [
+                r#"SELECT "event_id", "outcome" FROM "clerk_sync_processed_events""#,
+                r#"WHERE "event_id" IN (?, ?)"#,
+            ]
+            .join(" ")
+        );
+    }
+
+    #[test]
+    fn prune_never_deletes_more_than_it_chose() {
+        assert_eq!(
+            Postgres.build(&prune(Postgres, DateTimeUtc::UNIX_EPOCH, 500)).sql,
+            [
+                r#"DELETE FROM "clerk_sync"."processed_events" WHERE "event_id" = ANY(ARRAY("#,
+                r#"(SELECT "event_id" FROM "clerk_sync"."processed_events" WHERE "processed_at" < $1"#,
+                r#" ORDER BY "processed_at" ASC LIMIT $2 FOR UPDATE SKIP LOCKED)))"#,
+            ]
+            .concat()
+        );
+        assert_eq!(
+            Sqlite
+                .build(&prune(Sqlite, DateTimeUtc::UNIX_EPOCH, 500))
+                .sql,
+            [
+                r#"DELETE FROM "clerk_sync_processed_events" WHERE "event_id" IN"#,
+                r#"(SELECT "event_id" FROM "clerk_sync_processed_events" WHERE "processed_at" < ?"#,
+                r#"ORDER BY "processed_at" ASC LIMIT ?)"#,
+            ]
+            .join(" ")
+        );
+    }
+}

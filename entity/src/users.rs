@@ -1,0 +1,251 @@
+//! `users`: one row per Clerk user, the table this whole program is about.
+
+use sea_orm::entity::prelude::*;
+use sea_orm::sea_query::{
+    BinOper, DeleteStatement, ExprTrait, InsertStatement, OnConflict, Query, SelectStatement,
+    UpdateStatement,
+};
+use sea_orm::{DbBackend, FromQueryResult};
+
+use crate::user_versions;
+
+/// What follows the Clerk id in the placeholder address of a row whose address has moved on.
+pub const REASSIGNED: &str = "@reassigned.invalid";
+
+/// A user as the application sees it.
+#[sea_orm::model]
+#[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+#[sea_orm(table_name = "users")]
+pub struct Model {
+    /// The application's own key: a cuid, never changed.
+    #[sea_orm(primary_key, auto_increment = false)]
+    pub id: String,
+    /// Clerk's id (`user_…`).
+    #[sea_orm(column_name = "clerkId", unique)]
+    pub clerk_id: String,
+    /// The primary address, or a placeholder under `.invalid`.
+    #[sea_orm(unique)]
+    pub email: String,
+    /// First and last name, if Clerk knows one.
+    pub name: Option<String>,
+    /// Clerk's `image_url`.
+    #[sea_orm(column_name = "imageUrl")]
+    pub image_url: Option<String>,
+    /// When Clerk made the user, in UTC.
+    #[sea_orm(column_name = "createdAt")]
+    pub created_at: DateTime,
+    /// When Clerk last changed the user, in UTC.
+    #[sea_orm(column_name = "updatedAt")]
+    pub updated_at: DateTime,
+    /// The user's projects.
+    #[sea_orm(has_many)]
+    pub projects: HasMany<super::projects::Entity>,
+    /// The user's designs.
+    #[sea_orm(has_many)]
+    pub designs: HasMany<super::designs::Entity>,
+    /// The user's credits.
+    #[sea_orm(has_many)]
+    pub credits: HasMany<super::credits::Entity>,
+}
+
+impl ActiveModelBehavior for ActiveModel {}
+
+/// A row that holds an address, with the version of ours it was written by.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Holder {
+    /// Clerk's id of the holder; empty where an adopted table allows NULL and has it.
+    pub clerk_id: String,
+    /// The address it holds.
+    pub email: String,
+    /// First part of its version; `None` when the sync has never written this row.
+    pub updated_at_ms: Option<i64>,
+    /// Second part of its version.
+    pub occurred_at_ms: Option<i64>,
+    /// Third part of its version.
+    pub event_id: Option<String>,
+}
+
+/// Inserts users, or overwrites those already there; all columns but `id`.
+///
+/// Every row must be sorted by `clerk_id` and free of addresses that other rows hold (see
+/// [`release`]): uniqueness is checked row by row.
+/// Returns `id` and `clerkId` of every row; an `id` other than the one given means that the user
+/// was there before. Served by `users_clerkId_key`.
+pub fn upsert(rows: impl IntoIterator<Item = Model>) -> InsertStatement {
+    let mut insert = Query::insert();
+    insert.into_table(Entity).columns([
+        Column::Id,
+        Column::ClerkId,
+        Column::Email,
+        Column::Name,
+        Column::ImageUrl,
+        Column::CreatedAt,
+        Column::UpdatedAt,
+    ]);
+    for row in rows {
+        insert.values_panic([
+            row.id.into(),
+            row.clerk_id.into(),
+            row.email.into(),
+            row.name.into(),
+            row.image_url.into(),
+            row.created_at.into(),
+            row.updated_at.into(),
+        ]);
+    }
+    insert
+        .on_conflict(
+            OnConflict::column(Column::ClerkId)
+                .update_columns([
+                    Column::Email,
+                    Column::Name,
+                    Column::ImageUrl,
+                    Column::CreatedAt,
+                    Column::UpdatedAt,
+                ])
+                .to_owned(),
+        )
+        .returning(Query::returning().columns([Column::Id, Column::ClerkId]))
+        .to_owned()
+}
+
+/// Who holds these addresses now, and by which version.
+///
+/// Returns [`Holder`] rows. A holder without a version was never written by the sync and is not
+/// ours to touch. Served by `users_email_key` and the primary key of `user_versions`.
+pub fn holders(backend: DbBackend, emails: &[&str]) -> SelectStatement {
+    // Spelled out on PostgreSQL, where `user_versions` compares bytewise: a column of `users`
+    // adopted with a collation of its own would else be an error (42P22).
+    let clerk_id = match backend {
+        DbBackend::Postgres => Expr::cust(r#""u"."clerkId" COLLATE "C""#),
+        _ => Expr::col(("u", Column::ClerkId)),
+    };
+    Query::select()
+        .expr_as(
+            Expr::col(("u", Column::ClerkId)).if_null(Expr::cust("''")),
+            "clerk_id",
+        )
+        .column(("u", Column::Email))
+        .columns([
+            ("v", user_versions::Column::UpdatedAtMs),
+            ("v", user_versions::Column::OccurredAtMs),
+            ("v", user_versions::Column::EventId),
+        ])
+        .from_as(Entity, "u")
+        .left_join(
+            user_versions::table(backend).alias("v"),
+            Expr::col(("v", user_versions::Column::ClerkId)).eq(clerk_id),
+        )
+        .and_where(Expr::col(("u", Column::Email)).is_in(emails.iter().copied()))
+        .to_owned()
+}
+
+/// Takes the address from these users and gives them the placeholder `<clerk id>@reassigned.invalid`.
+///
+/// Served by `users_clerkId_key`.
+pub fn release(clerk_ids: &[&str]) -> UpdateStatement {
+    let placeholder = Expr::col(Column::ClerkId).binary(BinOper::Custom("||"), REASSIGNED);
+    Query::update()
+        .table(Entity)
+        .value(Column::Email, placeholder)
+        .and_where(Expr::col(Column::ClerkId).is_in(clerk_ids.iter().copied()))
+        .to_owned()
+}
+
+/// Deletes users, and by the application's foreign keys what belongs to them.
+///
+/// Served by `users_clerkId_key`; the cascades by our partial indexes on the related tables.
+pub fn delete(clerk_ids: &[&str]) -> DeleteStatement {
+    Query::delete()
+        .from_table(Entity)
+        .and_where(Expr::col(Column::ClerkId).is_in(clerk_ids.iter().copied()))
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::DatabaseBackend::{Postgres, Sqlite};
+    use sea_orm::StatementBuilder;
+
+    use super::*;
+
+    /// The statement on both backends, which differ in their parameters only.
+    fn sql(statement: &impl StatementBuilder) -> [String; 2] {
+        [Postgres, Sqlite].map(|backend| statement.build(&backend).sql)
+    }
+
+    #[test]
+    fn upsert_never_changes_the_id() {
+        let user = Model {
+            id: "cuid".into(),
+            clerk_id: "user_a".into(),
+            email: "a@example.com".into(),
+            name: None,
+            image_url: None,
+            created_at: DateTime::default(),
+            updated_at: DateTime::default(),
+        };
+        let expected = |values| {
+            [
+                r#"INSERT INTO "users" ("id", "clerkId", "email", "name", "imageUrl", "createdAt", "updatedAt") VALUES"#,
+                values,
+                r#"ON CONFLICT ("clerkId") DO UPDATE SET "email" = "excluded"."email", "name" = "excluded"."name","#,
+                r#""imageUrl" = "excluded"."imageUrl", "createdAt" = "excluded"."createdAt", "updatedAt" = "excluded"."updatedAt""#,
+                r#"RETURNING "id", "clerkId""#,
+            ]
+            .join(" ")
+        };
+        assert_eq!(
+            sql(&upsert([user.clone(), user])),
+            [
+                expected("($1, $2, $3, $4, $5, $6, $7), ($8, $9, $10, $11, $12, $13, $14)"),
+                expected("(?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?)"),
+            ]
+        );
+    }
+
+    #[test]
+    fn holders_come_with_the_version_they_were_written_by() {
+        let emails = ["a@example.com", "b@example.com"];
+        assert_eq!(
+            Postgres.build(&holders(Postgres, &emails)).sql,
+            [
+                r#"SELECT COALESCE("u"."clerkId", '') AS "clerk_id", "u"."email", "v"."updated_at_ms", "v"."occurred_at_ms", "v"."event_id""#,
+                r#"FROM "users" AS "u" LEFT JOIN "clerk_sync"."user_versions" AS "v" ON "v"."clerk_id" = ("u"."clerkId" COLLATE "C")"#,
+                r#"WHERE "u"."email" IN ($1, $2)"#,
+            ]
+            .join(" ")
+        );
+        assert_eq!(
+            Sqlite.build(&holders(Sqlite, &emails)).sql,
+            [
+                r#"SELECT IFNULL("u"."clerkId", '') AS "clerk_id", "u"."email", "v"."updated_at_ms", "v"."occurred_at_ms", "v"."event_id""#,
+                r#"FROM "users" AS "u" LEFT JOIN "clerk_sync_user_versions" AS "v" ON "v"."clerk_id" = "u"."clerkId""#,
+                r#"WHERE "u"."email" IN (?, ?)"#,
+            ]
+            .join(" ")
+        );
+    }
+
+    #[test]
+    fn release_names_the_placeholder_after_the_clerk_id() {
+        assert_eq!(
+            sql(&release(&["user_a", "user_b"])),
+            [
+                r#"UPDATE "users" SET "email" = "clerkId" || $1 WHERE "clerkId" IN ($2, $3)"#,
+                r#"UPDATE "users" SET "email" = "clerkId" || ? WHERE "clerkId" IN (?, ?)"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn delete_is_by_clerk_id() {
+        assert_eq!(
+            sql(&delete(&["user_a", "user_b"])),
+            [
+                r#"DELETE FROM "users" WHERE "clerkId" IN ($1, $2)"#,
+                r#"DELETE FROM "users" WHERE "clerkId" IN (?, ?)"#,
+            ]
+        );
+    }
+}

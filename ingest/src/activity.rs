@@ -1,0 +1,237 @@
+//! What one connection is doing and since when: told by its socket and its requests, asked by its
+//! watchdog. One timer per connection then serves all its time limits, not one per request.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::Request;
+use hyper::body::Body;
+use tokio::time::Instant;
+
+/// Longest time that an answer may wait for its reader.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The first bytes of every HTTP/2 connection.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The time limits of connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// From the first byte of a head to its last, and from accepting to the first byte.
+    pub(crate) head: Duration,
+    /// Between requests.
+    pub(crate) idle: Duration,
+}
+
+/// What the watchdog should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Ask again then; nothing can be overdue before.
+    WaitUntil(Instant),
+    /// Nothing is going on: close.
+    Idle,
+    /// The head of a request is overdue: answer 408, close.
+    SlowHead,
+    /// The client does not read its answers: give up.
+    Stuck,
+}
+
+/// One connection's state. The lock is its own, and held for a few instructions.
+#[derive(Debug)]
+pub(crate) struct Activity(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    protocol: Protocol,
+    stage: Stage,
+    /// When the stage began.
+    since: Instant,
+    /// Requests being served; while there are any, the stage does not matter.
+    requests: usize,
+    /// Since when the socket has been refusing our bytes.
+    blocked_since: Option<Instant>,
+    /// Bytes that arrived.
+    received: u64,
+    /// Bytes of them that belong to requests that were served or are.
+    accounted: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Protocol {
+    /// So many bytes of the HTTP/2 preface have been seen and nothing else.
+    Unknown(usize),
+    Http1,
+    Http2,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    /// Nothing has arrived yet.
+    New,
+    /// Between requests.
+    Idle,
+    /// A part of a head has arrived (HTTP/1.1).
+    Head,
+}
+
+/// A request being served. Dropping it says that its answer is made.
+pub(crate) struct InRequest(Arc<Activity>);
+
+impl Activity {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self(Mutex::new(State {
+            protocol: Protocol::Unknown(0),
+            stage: Stage::New,
+            since: now,
+            requests: 0,
+            blocked_since: None,
+            received: 0,
+            accounted: 0,
+        }))
+    }
+
+    /// The socket gave `bytes`.
+    pub(crate) fn received(&self, bytes: &[u8]) {
+        let mut state = self.lock();
+        let before = state.received;
+        state.received += bytes.len() as u64;
+        let was_http2 = state.protocol == Protocol::Http2;
+        state.recognise(bytes);
+        if state.protocol == Protocol::Http2 {
+            if !was_http2 {
+                state.enter(Stage::Idle);
+            }
+        } else if state.requests == 0 && state.stage != Stage::Head && !is_blank(bytes) {
+            state.accounted = before;
+            state.enter(Stage::Head);
+        }
+    }
+
+    /// The socket refuses our bytes, or takes them again.
+    pub(crate) fn blocked(&self, blocked: bool) {
+        self.lock().blocked_since = blocked.then(Instant::now);
+    }
+
+    /// A head is complete: its request is being served.
+    pub(crate) fn begin<B: Body>(self: &Arc<Self>, request: &Request<B>) -> InRequest {
+        let mut state = self.lock();
+        state.requests += 1;
+        if state.protocol == Protocol::Http1 {
+            state.stage = Stage::Idle;
+            // Of a chunked body the length is unknown: assume that nothing came after it.
+            let received = state.received;
+            state.accounted =
+                length_on_the_wire(request).map_or(received, |length| state.accounted + length);
+        }
+        drop(state);
+        InRequest(self.clone())
+    }
+
+    pub(crate) fn is_http2(&self) -> bool {
+        self.lock().protocol == Protocol::Http2
+    }
+
+    /// Whether more has arrived than the requests served so far: pipelined ones wait behind them.
+    pub(crate) fn has_more_waiting(&self) -> bool {
+        let state = self.lock();
+        state.received > state.accounted
+    }
+
+    /// What to do at `now`. When `ending`, a connection between two requests has no reason to stay.
+    pub(crate) fn verdict(&self, limits: Limits, ending: bool, now: Instant) -> Verdict {
+        let state = self.lock();
+        // A head that begins right now is overdue no sooner than this.
+        let wake = now + limits.head;
+        if let Some(blocked_since) = state.blocked_since {
+            let given_up = blocked_since + WRITE_TIMEOUT;
+            // Until its answers are read, a connection is not idle, and nothing more can be said.
+            return if now >= given_up {
+                Verdict::Stuck
+            } else {
+                Verdict::WaitUntil(wake.min(given_up))
+            };
+        }
+        if state.requests > 0 {
+            return Verdict::WaitUntil(wake);
+        }
+        let (deadline, overdue) = match state.stage {
+            Stage::New => (state.since + limits.head, Verdict::Idle),
+            Stage::Idle => (state.since + limits.idle, Verdict::Idle),
+            Stage::Head => (state.since + limits.head, Verdict::SlowHead),
+        };
+        if now >= deadline {
+            overdue
+        } else if ending && state.stage != Stage::Head {
+            Verdict::Idle
+        } else {
+            Verdict::WaitUntil(deadline.min(wake))
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn enter(&mut self, stage: Stage) {
+        self.stage = stage;
+        self.since = Instant::now();
+    }
+
+    fn recognise(&mut self, bytes: &[u8]) {
+        let Protocol::Unknown(matched) = self.protocol else {
+            return;
+        };
+        let rest = &PREFACE[matched..];
+        let compared = rest.len().min(bytes.len());
+        self.protocol = if rest[..compared] != bytes[..compared] {
+            Protocol::Http1
+        } else if compared == rest.len() {
+            Protocol::Http2
+        } else {
+            Protocol::Unknown(matched + compared)
+        };
+    }
+}
+
+impl Drop for InRequest {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.requests -= 1;
+        if state.requests == 0 {
+            state.enter(Stage::Idle);
+        }
+    }
+}
+
+/// Empty lines, which a client may send between requests and hyper skips.
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.len() <= 4 && bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
+}
+
+/// How many bytes an HTTP/1.1 request takes as clients write it (`Name: value`, CRLF), if its body
+/// has a length. Only a shutdown cares: an answer that says `Connection: close` should be the last
+/// of those that are waiting. A client that writes it otherwise loses nothing but that nicety.
+fn length_on_the_wire<B: Body>(request: &Request<B>) -> Option<u64> {
+    const REQUEST_LINE: usize = "  HTTP/1.1\r\n".len();
+    const HEADER: usize = ": \r\n".len();
+    const END: usize = "\r\n".len();
+    let body = request.body().size_hint().exact()?;
+    let uri = request.uri();
+    let authority = match (uri.scheme_str(), uri.authority()) {
+        (Some(scheme), Some(authority)) => scheme.len() + "://".len() + authority.as_str().len(),
+        _ => 0,
+    };
+    let target = authority
+        + uri
+            .path_and_query()
+            .map_or(0, |target| target.as_str().len());
+    let headers = request.headers().iter();
+    let headers: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len() + HEADER)
+        .sum();
+    let head = request.method().as_str().len() + target + REQUEST_LINE + headers + END;
+    Some(head as u64 + body)
+}

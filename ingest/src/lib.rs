@@ -1,0 +1,23 @@
+//! The ingester: receives Clerk's webhooks and queues them.
+//!
+//! Enters: HTTP/1.1 and HTTP/2 requests signed by Svix. Leaves: the exact bytes of each verified
+//! one, published, and an answer. Guaranteed: 204 only after the queue confirmed the event; nothing
+//! unverified is queued; every answer within 10 s of the request's head; a shutdown answers what has
+//! arrived. This crate never parses a body beyond its `type`, stores nothing, and knows no
+//! database.
+
+mod activity;
+mod complaint;
+pub mod config;
+mod connection;
+mod drain;
+pub mod envelope;
+mod refusal;
+mod server;
+mod socket;
+mod trace_context;
+pub mod verify;
+mod webhook;
+
+pub use config::IngestArgs;
+pub use server::run;

@@ -1,0 +1,125 @@
+//! The webhook port: accept, hand over, and stop without cutting anyone off.
+
+use std::{io, sync::Arc, time::Duration};
+
+use clerk_sync_pipeline::{lifecycle::Shutdown, queue::Publish, telemetry::Metrics};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    activity::Limits, config::IngestArgs, connection::Connections, drain::Drain, verify::Verifier,
+    webhook::Webhook,
+};
+
+/// How long open connections are still served as if nothing had happened, except that each answer
+/// says `Connection: close`: a busy client hears it with its next answer and loses nothing.
+const DRAIN_LINGER: Duration = Duration::from_millis(500);
+/// Pause after a failed accept: out of file descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves webhooks on `listener` until `shutdown` is requested and every open connection has come
+/// to its end.
+///
+/// Answering, closing and waiting each have a time limit, so it returns within about 15 s of the
+/// request; the caller's grace period is the last resort.
+pub async fn run<P: Publish>(
+    args: IngestArgs,
+    verifier: Verifier,
+    listener: TcpListener,
+    publisher: P,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+) {
+    let tasks = TaskTracker::new();
+    let drain = Drain::default();
+    let places = Arc::new(Semaphore::new(args.max_connections));
+    let limits = Limits {
+        head: args.head_timeout,
+        idle: args.idle_timeout,
+    };
+    let connections = Arc::new(Connections::new(
+        Webhook::new(args, verifier, publisher, metrics),
+        limits,
+        drain.clone(),
+        tasks.clone(),
+    ));
+    let serve = |stream: TcpStream, place: Option<OwnedSemaphorePermit>| {
+        // Answers are small and final: waiting to fill a packet only delays them.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY not set");
+        }
+        let connection = connections.clone().serve(stream);
+        tasks.spawn(async move {
+            connection.await;
+            drop(place);
+        });
+    };
+
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.requested() => break,
+            (stream, place) = accept(&listener, &places) => serve(stream, Some(place)),
+        }
+    }
+
+    // First the port, then the farewells: a client that is told to go elsewhere must not find this
+    // port still open, and be lost with it.
+    let waiting = backlog(listener);
+    drain.begin();
+    match waiting {
+        Ok(waiting) => waiting.into_iter().for_each(|stream| serve(stream, None)),
+        Err(error) => tracing::warn!(%error, "connections waiting to be accepted were lost"),
+    }
+    tasks.close();
+    if timeout(DRAIN_LINGER, tasks.wait()).await.is_err() {
+        drain.end();
+        tasks.wait().await;
+    }
+}
+
+/// The next connection, once there is a place for it: until then it waits in the kernel's backlog.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, OwnedSemaphorePermit) {
+    let place = places
+        .clone()
+        .acquire_owned()
+        .await
+        .expect("the semaphore is never closed");
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, place),
+            // The client is gone again already.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "the webhook port cannot accept");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Closes the port and returns the connections that were waiting behind it: their clients believe
+/// that they are being served. There are no more than the kernel lets wait.
+fn backlog(listener: TcpListener) -> io::Result<Vec<TcpStream>> {
+    // Not through the runtime, which may not know of them yet.
+    let listener = listener.into_std()?;
+    let mut waiting = Vec::new();
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream.set_nonblocking(true)?;
+                waiting.push(TcpStream::from_std(stream)?);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(waiting),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The file: its schema, and every statement that touches it.
+
+use std::{
+    collections::BTreeMap, fs::OpenOptions, ops::RangeInclusive, os::unix::fs::OpenOptionsExt as _,
+    path::Path, time::Duration,
+};
+
+use rusqlite::{Connection, OptionalExtension as _, Row, named_params, types::Type};
+
+use super::{DELIVERY_LIMIT_REASON, DeadLetter, Depths, OpenError};
+use crate::{
+    event::{Event, EventId, EventType, Millis},
+    queue::{DELIVERY_LIMIT, Delivery, Failure, RetryLadder, Settlement, Tag},
+    telemetry::Label as _,
+};
+
+/// Bodies hold names and addresses: the owner's only. SQLite gives its log the same mode.
+pub(super) const FILE_MODE: u32 = 0o600;
+/// `PRAGMA user_version` of the schema below.
+pub(super) const SCHEMA_VERSION: i64 = 1;
+
+/// `state` is `apply` or `dead`; a retry is an `apply` whose `visible_at` lies ahead by `delay`.
+/// `deliveries` counts hand-outs without an answer, `holder` says whose the present one is.
+/// Times are in milliseconds. The body comes last, so that reading the rest stops before it.
+///
+/// The indexes are partial: each holds just the rows that its reader wants.
+const SCHEMA: &str = "
+    CREATE TABLE events (
+        id INTEGER PRIMARY KEY,
+        event_id TEXT NOT NULL,
+        type TEXT NOT NULL,
+        received_at INTEGER NOT NULL,
+        attempted_at INTEGER NOT NULL,
+        traceparent TEXT,
+        state TEXT NOT NULL DEFAULT 'apply' CHECK (state IN ('apply', 'dead')),
+        visible_at INTEGER NOT NULL,
+        delay INTEGER NOT NULL DEFAULT 0,
+        deliveries INTEGER NOT NULL DEFAULT 0,
+        holder INTEGER,
+        attempt INTEGER NOT NULL DEFAULT 0,
+        first_failed_at INTEGER,
+        reason TEXT,
+        detail TEXT,
+        body BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX events_waiting ON events (visible_at, id)
+        WHERE state = 'apply' AND holder IS NULL;
+    CREATE INDEX events_held ON events (holder) WHERE holder IS NOT NULL;
+    CREATE INDEX events_dead ON events (id) WHERE state = 'dead';
+";
+
+/// Opens the file, brings its schema up, and frees what the process before held.
+pub(super) fn open(path: &Path, now: Millis) -> Result<Connection, OpenError> {
+    // SQLite would create it with the mode of the umask.
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(FILE_MODE)
+        .open(path)
+        .map_err(|source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+    let sqlite = |source| OpenError::Sqlite {
+        path: path.to_owned(),
+        source,
+    };
+    let mut connection = Connection::open(path).map_err(sqlite)?;
+    match version(&connection).map_err(sqlite)? {
+        Version::Ours(SCHEMA_VERSION) | Version::Empty => {}
+        Version::Ours(found) => {
+            return Err(OpenError::NewerSchema {
+                path: path.to_owned(),
+                found,
+            });
+        }
+        Version::Foreign => {
+            return Err(OpenError::NotAQueue {
+                path: path.to_owned(),
+            });
+        }
+    }
+    prepare(&mut connection, now).map_err(sqlite)?;
+    Ok(connection)
+}
+
+enum Version {
+    /// A new file.
+    Empty,
+    Ours(i64),
+    /// Somebody else's tables.
+    Foreign,
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<Version> {
+    let found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(match (found, tables) {
+        (0, 0) => Version::Empty,
+        (0, _) => Version::Foreign,
+        (found, _) => Version::Ours(found),
+    })
+}
+
+fn prepare(connection: &mut Connection, now: Millis) -> rusqlite::Result<()> {
+    // Somebody looks at the file with a tool: wait for them, but less than a publish may take.
+    connection.busy_timeout(Duration::from_secs(2))?;
+    connection.set_prepared_statement_cache_capacity(32);
+    // 16 MiB of log between checkpoints: fewer of them pay for the same pages less often. The log
+    // is cut to 64 MiB after a burst. `fullfsync` is for macOS, where a plain fsync does not reach
+    // the disk. 16 MiB of cache hold the indexes of a long backlog.
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL;
+         PRAGMA wal_autocheckpoint = 4000;
+         PRAGMA journal_size_limit = 67108864;
+         PRAGMA fullfsync = ON;
+         PRAGMA checkpoint_fullfsync = ON;
+         PRAGMA cache_size = -16384;
+         PRAGMA temp_store = MEMORY;",
+    )?;
+    let transaction = connection.transaction()?;
+    if matches!(version(&transaction)?, Version::Empty) {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    }
+    release(&transaction, 0..=u64::MAX, now)?;
+    // Nothing waits longer than its delay, though the system's clock was set back meanwhile.
+    transaction.execute(
+        "UPDATE events SET visible_at = :now
+         WHERE state = 'apply' AND holder IS NULL AND visible_at > :now
+           AND visible_at > :now + delay",
+        named_params! { ":now": now.0 },
+    )?;
+    transaction.commit()
+}
+
+/// Copies the log into the file as far as possible, and starts it again from its beginning.
+pub(super) fn fold_log(connection: &Connection) {
+    // It may fail for the reason that led here; the next attempt comes with the next command.
+    let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+}
+
+/// Folds the log into the file, and closes it. What cannot be folded now is found at the next opening.
+pub(super) fn close(connection: Connection) {
+    if let Err((_, error)) = connection.close() {
+        tracing::warn!(%error, "the queue's file was not closed cleanly");
+    }
+}
+
+pub(super) fn set_synchronous(connection: &Connection, full: bool) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })
+}
+
+/// What the file holds, free pages left out.
+pub(super) fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare_cached(
+        "SELECT page_size * (page_count - freelist_count)
+         FROM pragma_page_size, pragma_page_count, pragma_freelist_count",
+    )?;
+    statement.query_row([], |row| unsigned(row, 0))
+}
+
+pub(super) fn insert(connection: &Connection, event: &Event, now: Millis) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO events
+                (event_id, type, received_at, attempted_at, traceparent, visible_at, body)
+             VALUES (:event_id, :type, :received_at, :attempted_at, :traceparent, :now, :body)",
+        )?
+        .execute(named_params! {
+            ":event_id": event.id.as_str(),
+            ":type": event.event_type.as_str(),
+            ":received_at": event.received_at.0,
+            ":attempted_at": event.attempted_at,
+            ":traceparent": event.traceparent,
+            ":now": now.0,
+            ":body": &event.body[..],
+        })
+        .map(drop)
+}
+
+/// How many are ready, counted up to `limit`, and if none is, when the next will be.
+pub(super) fn ready(
+    connection: &Connection,
+    limit: usize,
+    now: Millis,
+) -> rusqlite::Result<(usize, Option<Millis>)> {
+    let mut count = connection.prepare_cached(
+        "SELECT count(*) FROM (
+             SELECT 1 FROM events
+             WHERE state = 'apply' AND holder IS NULL AND visible_at <= :now LIMIT :limit)",
+    )?;
+    let count = count.query_row(
+        named_params! { ":now": now.0, ":limit": signed(limit) },
+        |row| unsigned(row, 0),
+    )?;
+    let mut next = connection.prepare_cached(
+        "SELECT visible_at FROM events
+         WHERE state = 'apply' AND holder IS NULL AND visible_at > :now
+         ORDER BY visible_at LIMIT 1",
+    )?;
+    let next = next
+        .query_row(named_params! { ":now": now.0 }, |row| row.get(0))
+        .optional()?;
+    Ok((count, next.map(Millis)))
+}
+
+/// Hands the longest ready events to a holder, and counts it.
+pub(super) fn take(
+    connection: &Connection,
+    holder: u64,
+    limit: usize,
+    now: Millis,
+) -> rusqlite::Result<Vec<Delivery>> {
+    let mut statement = connection.prepare_cached(
+        "UPDATE events SET holder = :holder, deliveries = deliveries + 1
+         WHERE id IN (
+             SELECT id FROM events
+             WHERE state = 'apply' AND holder IS NULL AND visible_at <= :now
+             ORDER BY visible_at, id LIMIT :limit)
+         RETURNING event_id, type, received_at, attempted_at, traceparent, body,
+                   attempt, first_failed_at, deliveries - 1, id, visible_at",
+    )?;
+    let parameters = named_params! {
+        ":holder": signed(holder), ":now": now.0, ":limit": signed(limit)
+    };
+    let mut taken = statement
+        .query_map(parameters, |row| {
+            let number = unsigned(row, 9)?;
+            let delivery = Delivery {
+                event: event(row)?,
+                attempt: row.get(6)?,
+                first_failed_at: row.get::<_, Option<i64>>(7)?.map(Millis),
+                redeliveries: row.get(8)?,
+                tag: Tag {
+                    incarnation: holder,
+                    number,
+                },
+            };
+            Ok((row.get::<_, i64>(10)?, delivery))
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    // RETURNING promises no order.
+    taken.sort_unstable_by_key(|(visible_at, delivery)| (*visible_at, delivery.tag.number));
+    Ok(taken.into_iter().map(|(_, delivery)| delivery).collect())
+}
+
+/// Settles one delivery, if the tag still holds it; else it was released and comes again.
+pub(super) fn settle(
+    connection: &Connection,
+    tag: Tag,
+    settlement: &Settlement,
+    ladder: &RetryLadder,
+    now: Millis,
+) -> rusqlite::Result<()> {
+    match settlement {
+        Settlement::Done => connection
+            .prepare_cached("DELETE FROM events WHERE id = :id AND holder = :holder")?
+            .execute(named_params! {
+                ":id": signed(tag.number), ":holder": signed(tag.incarnation)
+            })
+            .map(drop),
+        Settlement::Retry(rung, failure) => {
+            fail(connection, tag, "apply", ladder.delay(*rung), failure, now)
+        }
+        Settlement::DeadLetter(failure) => {
+            fail(connection, tag, "dead", Duration::ZERO, failure, now)
+        }
+    }
+}
+
+fn fail(
+    connection: &Connection,
+    tag: Tag,
+    state: &str,
+    delay: Duration,
+    failure: &Failure,
+    now: Millis,
+) -> rusqlite::Result<()> {
+    let delay = signed(delay.as_millis());
+    connection
+        .prepare_cached(
+            "UPDATE events
+             SET state = :state, visible_at = :visible_at, delay = :delay, holder = NULL,
+                 deliveries = 0, attempt = attempt + 1, reason = :reason, detail = :detail,
+                 first_failed_at = coalesce(first_failed_at, :failed_at)
+             WHERE id = :id AND holder = :holder",
+        )?
+        .execute(named_params! {
+            ":state": state,
+            ":visible_at": now.0.saturating_add(delay),
+            ":delay": delay,
+            ":reason": failure.reason.as_str(),
+            ":detail": failure.detail,
+            ":failed_at": now.0,
+            ":id": signed(tag.number),
+            ":holder": signed(tag.incarnation),
+        })
+        .map(drop)
+}
+
+/// Frees what the holders have and did not answer. As with RabbitMQ the hand-out stays counted,
+/// and one too many makes a dead letter.
+pub(super) fn release(
+    connection: &Connection,
+    holders: RangeInclusive<u64>,
+    now: Millis,
+) -> rusqlite::Result<()> {
+    let (first, last) = (signed(*holders.start()), signed(*holders.end()));
+    let mut bury = connection.prepare_cached(
+        "UPDATE events
+         SET state = 'dead', holder = NULL, reason = :reason,
+             detail = 'handed out ' || deliveries || ' times without an answer',
+             first_failed_at = coalesce(first_failed_at, :now)
+         WHERE holder >= :first AND holder <= :last AND deliveries > :limit
+         RETURNING event_id",
+    )?;
+    let parameters = named_params! {
+        ":reason": DELIVERY_LIMIT_REASON, ":now": now.0,
+        ":first": first, ":last": last, ":limit": DELIVERY_LIMIT
+    };
+    for buried in bury.query_map(parameters, |row| row.get::<_, String>(0))? {
+        tracing::error!(
+            event.id = buried?,
+            "dead-lettered: handed out too often without an answer"
+        );
+    }
+    connection
+        .prepare_cached(
+            "UPDATE events SET holder = NULL WHERE holder >= :first AND holder <= :last",
+        )?
+        .execute(named_params! { ":first": first, ":last": last })
+        .map(drop)
+}
+
+pub(super) fn depths(
+    connection: &Connection,
+    ladder: &RetryLadder,
+    now: Millis,
+) -> rusqlite::Result<Depths> {
+    let (ready, in_flight, dead) = connection.query_row(
+        "SELECT
+             (SELECT count(*) FROM events
+              WHERE state = 'apply' AND holder IS NULL AND visible_at <= :now),
+             (SELECT count(*) FROM events WHERE holder IS NOT NULL),
+             (SELECT count(*) FROM events WHERE state = 'dead')",
+        named_params! { ":now": now.0 },
+        |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?, unsigned(row, 2)?)),
+    )?;
+    let mut delayed: BTreeMap<_, _> = ladder.rungs().map(|rung| (ladder.delay(rung), 0)).collect();
+    let mut waiting = connection.prepare_cached(
+        "SELECT delay, count(*) FROM events
+         WHERE state = 'apply' AND holder IS NULL AND visible_at > :now GROUP BY delay",
+    )?;
+    let rows = waiting.query_map(named_params! { ":now": now.0 }, |row| {
+        Ok((Duration::from_millis(unsigned(row, 0)?), unsigned(row, 1)?))
+    })?;
+    for row in rows {
+        let (delay, count) = row?;
+        delayed.insert(delay, count);
+    }
+    Ok(Depths {
+        ready,
+        delayed: delayed.into_iter().collect(),
+        in_flight,
+        dead,
+    })
+}
+
+pub(super) fn dead_letters(
+    connection: &Connection,
+    limit: usize,
+) -> rusqlite::Result<Vec<DeadLetter>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT event_id, type, received_at, attempted_at, traceparent, body,
+                attempt, first_failed_at, reason, detail
+         FROM events WHERE state = 'dead' ORDER BY id LIMIT :limit",
+    )?;
+    let rows = statement.query_map(named_params! { ":limit": signed(limit) }, |row| {
+        Ok(DeadLetter {
+            event: event(row)?,
+            attempt: row.get(6)?,
+            first_failed_at: row.get::<_, Option<i64>>(7)?.map(Millis),
+            reason: row.get(8)?,
+            detail: row.get(9)?,
+        })
+    })?;
+    rows.collect()
+}
+
+/// The event in a row that starts with its six columns.
+fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
+    let text = |column| row.get::<_, String>(column);
+    let malformed = |column| {
+        let error = "not what this queue writes".into();
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
+    };
+    Ok(Event {
+        id: EventId::parse(&text(0)?).ok_or_else(|| malformed(0))?,
+        event_type: EventType::parse(&text(1)?).ok_or_else(|| malformed(1))?,
+        received_at: Millis(row.get(2)?),
+        attempted_at: row.get(3)?,
+        traceparent: row.get(4)?,
+        body: row.get::<_, Vec<u8>>(5)?.into(),
+    })
+}
+
+/// SQLite's integers are signed; ours are ids, counts and delays, far from the end.
+fn signed(number: impl TryInto<i64>) -> i64 {
+    number.try_into().unwrap_or(i64::MAX)
+}
+
+fn unsigned<T: TryFrom<i64> + Default>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    row.get::<_, i64>(column)
+        .map(|number| number.try_into().unwrap_or_default())
+}

@@ -1,0 +1,255 @@
+//! The thread that owns the connection: collects the commands that wait, executes them together,
+//! and answers after the commit.
+
+use std::{fs::File, time::Instant};
+
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{Clock, Released, command::Command, store};
+use crate::{queue::RetryLadder, retry::Backoff, telemetry::QueueConnection};
+
+/// Most commands served together: past a hundred the sync is shared well enough, and an answer
+/// should not wait for a thousand others.
+const GROUP_COMMANDS: usize = 256;
+/// Most bytes of bodies served together, give or take one body: what the log takes at once.
+const GROUP_BYTES: usize = 8 << 20;
+/// How far ready events are counted: as many as a batch holds. Counting costs a step each.
+pub(super) const READY_COUNTED: usize = 256;
+
+/// What consumers wait for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ready {
+    /// Events ready to be taken, counted up to [`READY_COUNTED`].
+    pub(super) count: usize,
+    /// When it is worth asking although nothing is ready: the next delay ends, or the file may be
+    /// writable again.
+    pub(super) next: Option<Instant>,
+}
+
+/// The connection, and what its thread knows beside it.
+pub(super) struct Writer {
+    connection: Connection,
+    clock: Clock,
+    ladder: RetryLadder,
+    max_bytes: u64,
+    ready: watch::Sender<Ready>,
+    released: Released,
+    /// Holders that have released, and whose rows are not free yet.
+    owed: Vec<u64>,
+    synchronous: Option<Synchronous>,
+    publishing: Health,
+    consuming: Health,
+    connected: QueueConnection,
+}
+
+/// How far a commit goes. Either way it survives the death of the process.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Synchronous {
+    /// Synced to the disk, survives a power failure: for publishes, because their confirm is what
+    /// Svix is answered with.
+    Full,
+    /// Left to the system: for takes, settlements and releases. When a power failure undoes one,
+    /// the event is delivered again, which is harmless. The next full commit syncs it too.
+    Normal,
+}
+
+impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        clock: Clock,
+        ladder: RetryLadder,
+        max_bytes: u64,
+        ready: watch::Sender<Ready>,
+        released: Released,
+        connected: QueueConnection,
+    ) -> Self {
+        Self {
+            connection,
+            clock,
+            ladder,
+            max_bytes,
+            ready,
+            released,
+            owed: Vec::new(),
+            synchronous: None,
+            publishing: Health::new("publish"),
+            consuming: Health::new("consume"),
+            connected,
+        }
+    }
+
+    /// Serves commands until the queue is closed, or nobody is left to send one.
+    pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Command>, lock: &File) {
+        self.connected.set(true);
+        let closing = self.serve(&mut inbox);
+        self.connected.set(false);
+        store::close(self.connection);
+        // Closing the file would do, were it not for a child process forked this moment that has
+        // a copy of it.
+        let _ = lock.unlock();
+        if let Some(answer) = closing {
+            let _ = answer.send(());
+        }
+    }
+
+    fn serve(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Option<oneshot::Sender<()>> {
+        let mut closing = None;
+        // What the file holds from before is ready at once.
+        self.tell();
+        while let Some(first) = inbox.blocking_recv() {
+            let (mut publishes, mut others) = (Vec::new(), Vec::new());
+            for command in group(first, inbox) {
+                match command {
+                    Command::Publish { .. } => publishes.push(command),
+                    Command::Close { answer } => {
+                        inbox.close();
+                        closing = Some(answer);
+                    }
+                    _ => others.push(command),
+                }
+            }
+            // Two transactions: settlements make room on a full disk, and must not fail together
+            // with the publishes that need it. They go first: they need not wait for the sync, and
+            // are synced by it all the same.
+            self.consume(others);
+            self.publish(publishes);
+        }
+        closing
+    }
+
+    /// Everything but publishes.
+    fn consume(&mut self, mut commands: Vec<Command>) {
+        self.owed.extend(self.released.take());
+        if commands.is_empty() && self.owed.is_empty() {
+            return;
+        }
+        let committed = self.commit(Synchronous::Normal, &mut commands);
+        if committed.is_ok() {
+            self.owed.clear();
+        } else {
+            // The disk may be full, and the log cannot grow. Folded into the file it starts again
+            // from its beginning, and there is room for what empties the queue.
+            store::fold_log(&self.connection);
+        }
+        let committed = self.consuming.note(committed);
+        self.answer(commands, &committed);
+    }
+
+    fn publish(&mut self, mut commands: Vec<Command>) {
+        if commands.is_empty() {
+            return;
+        }
+        let committed = if self.is_full() {
+            Err(format!("it holds its limit of {} bytes", self.max_bytes))
+        } else {
+            let committed = self.commit(Synchronous::Full, &mut commands);
+            self.publishing.note(committed)
+        };
+        self.answer(commands, &committed);
+    }
+
+    /// Executes all of the commands, or none.
+    fn commit(
+        &mut self,
+        synchronous: Synchronous,
+        commands: &mut [Command],
+    ) -> rusqlite::Result<()> {
+        if self.synchronous != Some(synchronous) {
+            self.synchronous = None;
+            store::set_synchronous(&self.connection, synchronous == Synchronous::Full)?;
+            self.synchronous = Some(synchronous);
+        }
+        let now = self.clock.now();
+        let behavior = TransactionBehavior::Immediate;
+        let transaction = self.connection.transaction_with_behavior(behavior)?;
+        for command in commands {
+            command.execute(&transaction, &self.ladder, now)?;
+        }
+        for holder in &self.owed {
+            store::release(&transaction, *holder..=*holder, now)?;
+        }
+        // After an error, dropping the transaction rolls it back.
+        transaction.commit()
+    }
+
+    /// Answers, but tells the consumers first, so that who is answered finds what is true now.
+    fn answer(&mut self, commands: Vec<Command>, committed: &Result<(), String>) {
+        let healthy = !self.publishing.failing && !self.consuming.failing;
+        self.connected.set(healthy);
+        self.tell();
+        for command in commands {
+            command.answer(committed);
+        }
+    }
+
+    fn tell(&mut self) {
+        let found = if self.consuming.failing {
+            None
+        } else {
+            store::ready(&self.connection, READY_COUNTED, self.clock.now()).ok()
+        };
+        let ready = match found {
+            Some((count, next)) => Ready {
+                count,
+                next: next.map(|at| self.clock.instant(at)),
+            },
+            None => Ready {
+                count: 0,
+                next: Some(Instant::now() + self.consuming.backoff.next_delay()),
+            },
+        };
+        self.ready.send_replace(ready);
+    }
+
+    fn is_full(&self) -> bool {
+        // Unreadable: the insert will say so, in better words.
+        store::used_bytes(&self.connection).is_ok_and(|used| used >= self.max_bytes)
+    }
+}
+
+/// What waits, up to the bounds of a group.
+fn group(first: Command, inbox: &mut mpsc::Receiver<Command>) -> Vec<Command> {
+    let mut bytes = first.body_bytes();
+    let mut group = vec![first];
+    while group.len() < GROUP_COMMANDS && bytes < GROUP_BYTES {
+        let Ok(next) = inbox.try_recv() else { break };
+        bytes += next.body_bytes();
+        group.push(next);
+    }
+    group
+}
+
+/// Whether one kind of transaction succeeds; told in the log when that changes.
+struct Health {
+    operation: &'static str,
+    failing: bool,
+    backoff: Backoff,
+}
+
+impl Health {
+    fn new(operation: &'static str) -> Self {
+        Self {
+            operation,
+            failing: false,
+            backoff: Backoff::weather(),
+        }
+    }
+
+    /// The result with the text for those who asked; SQLite's messages hold no values.
+    fn note(&mut self, committed: rusqlite::Result<()>) -> Result<(), String> {
+        let operation = self.operation;
+        match &committed {
+            Err(error) if !self.failing => {
+                tracing::error!(operation, %error, "the queue's file cannot be written");
+            }
+            Ok(()) if self.failing => {
+                tracing::info!(operation, "the queue's file can be written again");
+                self.backoff.reset();
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.failing = committed.is_err();
+        committed.map_err(|error| format!("its file cannot be written: {error}"))
+    }
+}
