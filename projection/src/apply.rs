@@ -8,42 +8,37 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use clerk_sync_entity::{credits, processed_events, user_versions, users};
+use clerk_sync_entity::{credits, processed_events, users};
 use clerk_sync_pipeline::{
-    Event, Millis,
+    Event,
     queue::{Failure, Reason},
     retry::Backoff,
     telemetry::{DbOperation, DbResult, Label as _, Metrics, Outcome},
 };
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, FromQueryResult,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
-    sea_query::{Expr, Query},
-};
+use sea_orm::DatabaseConnection;
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    change::{self, Change, Read, Rules},
+    batch::{Batch, Verdict, expected_outcomes, first_of_each_id},
+    change::{Change, Rules},
     failure::{Contention, Refusal, Step, TransactionError, Unavailable},
     reduce::{self, Goal, Winner},
+    seats::{Claims, Seats, unmanaged_claims},
+    transaction::{Tx, unexpected},
     user,
-    version::Version,
 };
 
 /// How often a transaction is tried against others before that counts as weather.
 const CONTENTION_TRIES: usize = 5;
 /// Longest time for one transaction. What takes longer has lost its connection, or is stuck
 /// behind somebody's lock; the batch is tried again.
-const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
-/// Rows pruned from the ledger in one statement.
-const PRUNE_CHUNK: u64 = 1000;
-
+pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
 /// Applies events to the database. Cloning shares the pool.
 #[derive(Clone)]
 pub struct Projection {
-    db: DatabaseConnection,
-    config: Arc<ProjectionConfig>,
-    metrics: Arc<Metrics>,
+    pub(crate) db: DatabaseConnection,
+    pub(crate) config: Arc<ProjectionConfig>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// How events become rows.
@@ -53,75 +48,6 @@ pub struct ProjectionConfig {
     pub rules: Rules,
     /// Credits granted to a new user, once, with its row. 0 grants none and makes no row.
     pub initial_credits: i32,
-}
-
-/// What became of an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Committed, or nothing to do.
-    Applied(Outcome),
-    /// Time may cure it.
-    Retry(Failure),
-    /// Nothing will.
-    DeadLetter(Failure),
-}
-
-/// Events that are applied together, and what has become of each so far. A batch that was
-/// interrupted by the weather goes on where it stopped.
-pub struct Batch<'a> {
-    members: Vec<Member<'a>>,
-}
-
-struct Member<'a> {
-    event: &'a Event,
-    read: Option<Read>,
-    verdict: Option<Verdict>,
-}
-
-impl<'a> Batch<'a> {
-    /// Reads every event. What cannot be read has its verdict already.
-    fn read(events: impl IntoIterator<Item = &'a Event>, rules: &Rules) -> Self {
-        let member = |event| match change::read(event, rules) {
-            Ok(read) => Member {
-                event,
-                read: Some(read),
-                verdict: None,
-            },
-            Err(failure) => Member {
-                event,
-                read: None,
-                verdict: Some(Verdict::DeadLetter(failure)),
-            },
-        };
-        Self {
-            members: events.into_iter().map(member).collect(),
-        }
-    }
-
-    /// The verdicts, in the order of the events, with Clerk's time of each event.
-    ///
-    /// # Panics
-    /// [`Projection::apply`] has not succeeded.
-    #[must_use]
-    pub fn into_verdicts(self) -> Vec<(Verdict, Option<Millis>)> {
-        let verdict = |member: Member<'_>| {
-            let verdict = member.verdict.expect("an applied batch has every verdict");
-            (verdict, member.read.and_then(|read| read.occurred_at))
-        };
-        self.members.into_iter().map(verdict).collect()
-    }
-
-    fn open(&self) -> Vec<usize> {
-        let is_open = |index: &usize| self.members[*index].verdict.is_none();
-        (0..self.members.len()).filter(is_open).collect()
-    }
-
-    fn understood(&self, index: usize) -> &Read {
-        self.members[index]
-            .read
-            .as_ref()
-            .expect("an open event was understood")
-    }
 }
 
 impl Projection {
@@ -145,8 +71,7 @@ impl Projection {
     /// # Errors
     /// The weather. What was committed has its verdict; call again for the rest.
     pub async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), Unavailable> {
-        let mut together = batch.open();
-        let mut alone = Vec::new();
+        let (mut alone, mut together) = batch.open_apart();
         while !together.is_empty() {
             match self
                 .try_together(batch, &together, DbOperation::ApplyBatch)
@@ -196,7 +121,7 @@ impl Projection {
                 curable: false,
             })) => Verdict::DeadLetter(failure),
         };
-        batch.members[index].verdict = Some(verdict);
+        batch.decide(index, verdict);
         Ok(())
     }
 
@@ -209,7 +134,7 @@ impl Projection {
         match self.transact(batch, together, operation).await {
             Ok(outcomes) => {
                 for (index, outcome) in together.iter().zip(outcomes) {
-                    batch.members[*index].verdict = Some(Verdict::Applied(outcome));
+                    batch.decide(*index, Verdict::Applied(outcome));
                 }
                 Ok(Ok(()))
             }
@@ -263,14 +188,14 @@ impl Projection {
         batch: &Batch<'_>,
         indices: &[usize],
     ) -> Result<Vec<Outcome>, TransactionError> {
-        let tx = Tx(self.begin().await?);
+        let tx = Tx::begin(&self.db).await?;
         let now = Utc::now();
 
         let firsts = first_of_each_id(batch, indices);
         let expected = expected_outcomes(batch, &firsts);
         let claimed = tx.claim(batch, &firsts, &expected, now).await?;
         let fresh = || {
-            let first = |index: &&usize| claimed.contains(batch.members[**index].event.id.as_str());
+            let first = |index: &&usize| claimed.contains(batch.event(**index).id.as_str());
             firsts.iter().filter(first).copied()
         };
         let mut outcomes: HashMap<usize, Outcome> = fresh()
@@ -296,20 +221,13 @@ impl Projection {
 
         let corrections: Vec<(&str, &str)> = fresh()
             .filter(|index| outcomes[index] != expected[index])
-            .map(|index| {
-                (
-                    batch.members[index].event.id.as_str(),
-                    outcomes[&index].as_str(),
-                )
-            })
+            .map(|index| (batch.event(index).id.as_str(), outcomes[&index].as_str()))
             .collect();
         if !corrections.is_empty() {
             tx.execute(&processed_events::set_outcomes(tx.backend(), &corrections))
                 .await?;
         }
-        tx.0.commit()
-            .await
-            .map_err(|error| TransactionError::of(&error, Step::Other))?;
+        tx.commit().await?;
 
         let outcome = |index: &usize| outcomes.get(index).copied().unwrap_or(Outcome::Duplicate);
         Ok(indices.iter().map(outcome).collect())
@@ -354,6 +272,16 @@ impl Projection {
             .any(|clerk_id| winners.contains_key(clerk_id.as_str()))
         {
             return Err(TransactionError::EmailTaken(unmanaged));
+        }
+
+        if winners.values().any(|winner| winner.lacks_email()) {
+            return Err(TransactionError::Refused(Refusal {
+                failure: Failure::new(
+                    Reason::MissingEmail,
+                    "the user has no address, and MISSING_EMAIL=dead-letter",
+                ),
+                curable: false,
+            }));
         }
 
         // Rows of the holders are locked now, by their versions: what they hold, and how new it
@@ -405,7 +333,7 @@ impl Projection {
         let mut ids = HashMap::new();
         let mut rows = Vec::new();
         for (clerk_id, winner) in winners {
-            let Goal::Row(snapshot, _) = winner.goal else {
+            let (Goal::Row(snapshot, _), Some(email)) = (winner.goal, winner.email()) else {
                 continue;
             };
             let id = cuid::cuid1();
@@ -416,7 +344,7 @@ impl Projection {
                 email: if seats.without.contains(clerk_id) {
                     user::reassigned(clerk_id)
                 } else {
-                    snapshot.email.clone()
+                    email.to_owned()
                 },
                 name: snapshot.name.clone(),
                 image_url: snapshot.image_url.clone(),
@@ -451,120 +379,6 @@ impl Projection {
         }
         Ok(created)
     }
-
-    async fn begin(&self) -> Result<DatabaseTransaction, TransactionError> {
-        let begun = match self.db.get_database_backend() {
-            // A deferred transaction that reads first could fail to become a writer.
-            DbBackend::Sqlite => {
-                let options = TransactionOptions {
-                    sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-                    ..TransactionOptions::default()
-                };
-                self.db.begin_with_options(options).await
-            }
-            // READ COMMITTED is enough: guards are checked again under the row's lock.
-            _ => self.db.begin().await,
-        };
-        begun.map_err(|error| TransactionError::of(&error, Step::Other))
-    }
-
-    /// Writes down events that were put aside, `retried` or `dead_lettered`, so that the ledger
-    /// has them. Such a row does not make a later delivery of the event a duplicate.
-    ///
-    /// # Errors
-    /// The weather.
-    pub async fn record(&self, events: &[(&Event, Outcome)]) -> Result<(), Unavailable> {
-        let now = Utc::now();
-        let mut rows: BTreeMap<&str, processed_events::Row> = BTreeMap::new();
-        for (event, outcome) in events {
-            let read = change::read(event, &self.config.rules).ok();
-            rows.insert(
-                event.id.as_str(),
-                ledger_row(event, read.as_ref(), *outcome, now),
-            );
-        }
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let claim = processed_events::claim(self.db.get_database_backend(), rows.into_values());
-        let recorded = timeout(TRANSACTION_TIMEOUT, self.db.execute(&claim)).await;
-        self.count(DbOperation::Record, matches!(recorded, Ok(Ok(_))));
-        let Ok(recorded) = recorded else {
-            return Err(Unavailable(format!(
-                "no answer within {TRANSACTION_TIMEOUT:?}"
-            )));
-        };
-        match recorded.map_err(|error| TransactionError::of(&error, Step::Other)) {
-            Ok(_) => Ok(()),
-            Err(TransactionError::Unavailable(weather)) => Err(weather),
-            Err(TransactionError::Contention(race)) => Err(Unavailable(format!("{race:?}"))),
-            Err(TransactionError::Refused(Refusal { failure, .. })) => {
-                // Nothing rests on this row; the event itself must go on its way.
-                tracing::warn!(
-                    cause = failure.detail,
-                    "the ledger refuses to note failed events"
-                );
-                Ok(())
-            }
-            Err(TransactionError::EmailTaken(_)) => unreachable!("no address is claimed here"),
-        }
-    }
-
-    /// Removes ledger rows older than `before`, in chunks, until none is left. Returns how many.
-    ///
-    /// # Errors
-    /// The weather.
-    pub async fn prune(&self, before: DateTime<Utc>) -> Result<u64, Unavailable> {
-        let backend = self.db.get_database_backend();
-        let mut pruned = 0;
-        loop {
-            let chunk = processed_events::prune(backend, before, PRUNE_CHUNK);
-            let result = self.db.execute(&chunk).await;
-            self.count(DbOperation::Prune, result.is_ok());
-            let removed = result
-                .map_err(|error| Unavailable(error.to_string()))?
-                .rows_affected();
-            pruned += removed;
-            if removed < PRUNE_CHUNK {
-                return Ok(pruned);
-            }
-            // The ledger is written by everyone; leave room between the chunks.
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Asks whether the database is there, with the tables that every batch needs.
-    ///
-    /// # Errors
-    /// It is not, or the tables are not: the text names the command that makes them.
-    pub async fn ping(&self) -> Result<(), Unavailable> {
-        let backend = self.db.get_database_backend();
-        let mut look = Query::select();
-        look.expr(Expr::val(1))
-            .from(users::Entity)
-            .from(user_versions::table(backend))
-            .from(processed_events::table(backend))
-            .limit(0);
-        if self.config.initial_credits > 0 {
-            look.from(credits::Entity);
-        }
-        let answer = self.db.query_all(&look).await;
-        self.count(DbOperation::Ping, answer.is_ok());
-        match answer.map_err(|error| TransactionError::of(&error, Step::Other)) {
-            Ok(_) => Ok(()),
-            Err(TransactionError::Unavailable(weather)) => Err(weather),
-            Err(other) => Err(Unavailable(format!("{other:?}"))),
-        }
-    }
-
-    fn count(&self, operation: DbOperation, ok: bool) {
-        let result = if ok {
-            DbResult::Ok
-        } else {
-            DbResult::Unavailable
-        };
-        self.metrics.db_operations.get(operation, result).inc();
-    }
 }
 
 /// Who may be at fault when a batch is refused.
@@ -573,327 +387,4 @@ enum Blame {
     Someone,
     /// Events of these users.
     Users(Vec<String>),
-}
-
-impl<'a> Winner<'a> {
-    fn email(&self) -> Option<&'a str> {
-        match self.goal {
-            Goal::Row(snapshot, _) => Some(&snapshot.email),
-            Goal::Gone => None,
-        }
-    }
-}
-
-/// The addresses that a batch claims, each with its claimant, or `None` when there are several.
-struct Claims<'a>(BTreeMap<&'a str, Option<&'a str>>);
-
-impl<'a> Claims<'a> {
-    fn of(candidates: &BTreeMap<&'a str, Winner<'a>>) -> Self {
-        let mut claims = BTreeMap::new();
-        for (clerk_id, winner) in candidates {
-            let Some(email) = winner.email() else {
-                continue;
-            };
-            claims
-                .entry(email)
-                .and_modify(|claimant| *claimant = None)
-                .or_insert(Some(*clerk_id));
-        }
-        Self(claims)
-    }
-
-    /// Whether somebody else than the holder claims its address.
-    fn by_others(&self, holder: &users::Holder) -> bool {
-        let claimant = self.0.get(holder.email.as_str());
-        claimant.is_some_and(|claimant| *claimant != Some(holder.clerk_id.as_str()))
-    }
-}
-
-/// Who sits on which address after this batch.
-struct Seats<'a> {
-    /// Rows that lose their address before the upsert: uniqueness is checked row by row, so an
-    /// address must be free before another row takes it.
-    released: BTreeSet<&'a str>,
-    /// Winners that get a placeholder: a newer user holds their address.
-    without: HashSet<&'a str>,
-    /// How many placeholders that makes.
-    reassigned: u64,
-}
-
-impl<'a> Seats<'a> {
-    /// In Clerk an address has one owner at a time, so of two claimants the newer one is right and
-    /// the older one's snapshot is out of date.
-    ///
-    /// `holders` are those of the claimed addresses, read after the rows for which `is_locked` were locked.
-    fn assign(
-        winners: &BTreeMap<&'a str, &Winner<'a>>,
-        holders: &'a [users::Holder],
-        is_locked: impl Fn(&str) -> bool,
-    ) -> Result<Self, TransactionError> {
-        let mut seats = Self {
-            released: BTreeSet::new(),
-            without: HashSet::new(),
-            reassigned: 0,
-        };
-        // Among the winners themselves.
-        let mut claims: HashMap<&str, (&'a str, &Version)> = HashMap::new();
-        for (clerk_id, winner) in winners {
-            let Goal::Row(snapshot, version) = winner.goal else {
-                continue;
-            };
-            match claims.get(snapshot.email.as_str()) {
-                Some((_, best)) if *best > version => {
-                    seats.without.insert(clerk_id);
-                }
-                best => {
-                    seats.without.extend(best.map(|(older, _)| *older));
-                    claims.insert(&snapshot.email, (clerk_id, version));
-                }
-            }
-        }
-        seats.reassigned += seats.without.len() as u64;
-        // Against the rows that are there.
-        for holder in holders {
-            let Some((claimant, version)) = claims.get(holder.email.as_str()) else {
-                continue;
-            };
-            if holder.clerk_id == *claimant {
-                continue;
-            }
-            match winners
-                .get(holder.clerk_id.as_str())
-                .map(|winner| winner.goal)
-            {
-                // It goes anyway.
-                Some(Goal::Gone) => {}
-                // It moves to another address, or lost this one to the claimant above.
-                Some(Goal::Row(..)) => {
-                    seats.released.insert(&holder.clerk_id);
-                }
-                None if !is_locked(&holder.clerk_id) => {
-                    // It came by the address between two statements.
-                    return Err(TransactionError::Contention(Contention::Email));
-                }
-                None if newer_than(holder, version) => {
-                    seats.without.insert(claimant);
-                    seats.reassigned += 1;
-                }
-                None => {
-                    seats.released.insert(&holder.clerk_id);
-                    seats.reassigned += 1;
-                }
-            }
-        }
-        Ok(seats)
-    }
-}
-
-fn newer_than(holder: &users::Holder, version: &Version) -> bool {
-    let held = (
-        holder.updated_at_ms.unwrap_or(i64::MIN),
-        holder.occurred_at_ms.unwrap_or(i64::MIN),
-        holder.event_id.as_deref().unwrap_or_default(),
-    );
-    held > (
-        version.updated_at.0,
-        version.occurred_at.0,
-        version.event_id.as_str(),
-    )
-}
-
-/// The users that claim an address of a row that the sync has never written, and that no event of
-/// this batch makes ours.
-fn unmanaged_claims(
-    foreign: &[&users::Holder],
-    candidates: &BTreeMap<&str, Winner<'_>>,
-) -> Vec<String> {
-    let unmanaged: HashSet<&str> = foreign
-        .iter()
-        .filter(|holder| holder.updated_at_ms.is_none())
-        .filter(|holder| !candidates.contains_key(holder.clerk_id.as_str()))
-        .map(|holder| holder.email.as_str())
-        .collect();
-    let claims_one = |winner: &Winner<'_>| winner.email().is_some_and(|e| unmanaged.contains(e));
-    candidates
-        .iter()
-        .filter(|(_, winner)| claims_one(winner))
-        .map(|(clerk_id, _)| (*clerk_id).to_owned())
-        .collect()
-}
-
-/// The first index of each event id: the same delivery twice in one batch is one event.
-fn first_of_each_id(batch: &Batch<'_>, indices: &[usize]) -> Vec<usize> {
-    let mut seen = HashSet::with_capacity(indices.len());
-    let id = |index: &usize| batch.members[*index].event.id.as_str();
-    let mut firsts: Vec<usize> = indices
-        .iter()
-        .copied()
-        .filter(|index| seen.insert(id(index)))
-        .collect();
-    // Every worker claims in one order, so two with the same events wait for each other instead of
-    // deadlocking.
-    firsts.sort_unstable_by(|a, b| id(a).cmp(id(b)));
-    firsts
-}
-
-/// What most likely becomes of each event: written with the claim, so that the ledger needs a
-/// second statement only where the guess was wrong.
-fn expected_outcomes(batch: &Batch<'_>, indices: &[usize]) -> HashMap<usize, Outcome> {
-    let winners = reduce::winners(
-        indices
-            .iter()
-            .map(|index| (*index, batch.understood(*index))),
-    );
-    let expect = |index: &usize| {
-        let read = batch.understood(*index);
-        let wins = read
-            .clerk_id()
-            .and_then(|clerk_id| winners.get(clerk_id))
-            .is_some_and(|winner| winner.index == *index);
-        let outcome = match (&read.change, wins) {
-            (Change::Ignore, _) => Outcome::Ignored,
-            (_, false) => Outcome::Stale,
-            (Change::Delete { .. }, true) => Outcome::Deleted,
-            (Change::Upsert(..), true) => match batch.members[*index].event.event_type.as_str() {
-                "user.created" => Outcome::Created,
-                _ => Outcome::Updated,
-            },
-        };
-        (*index, outcome)
-    };
-    indices.iter().map(expect).collect()
-}
-
-fn ledger_row(
-    event: &Event,
-    read: Option<&Read>,
-    outcome: Outcome,
-    now: DateTime<Utc>,
-) -> processed_events::Row {
-    processed_events::Row {
-        event_id: event.id.as_str().to_owned(),
-        event_type: event.event_type.as_str().to_owned(),
-        subject: read.and_then(Read::clerk_id).map(str::to_owned),
-        occurred_at: read.and_then(|read| read.occurred_at).and_then(utc),
-        received_at: utc(event.received_at).unwrap_or(now),
-        processed_at: now,
-        outcome: outcome.as_str().to_owned(),
-    }
-}
-
-/// A moment that both databases can hold: the years 1 to 9999.
-fn utc(millis: Millis) -> Option<DateTime<Utc>> {
-    use chrono::Datelike as _;
-    DateTime::from_timestamp_millis(millis.0).filter(|time| (1..=9999).contains(&time.year()))
-}
-
-fn unexpected(error: DbErr) -> TransactionError {
-    TransactionError::of(&error, Step::Other)
-}
-
-/// A transaction whose errors are sorted.
-struct Tx(DatabaseTransaction);
-
-impl Tx {
-    fn backend(&self) -> DbBackend {
-        self.0.get_database_backend()
-    }
-
-    async fn execute(
-        &self,
-        statement: &impl sea_orm::StatementBuilder,
-    ) -> Result<(), TransactionError> {
-        self.execute_step(statement, Step::Other).await
-    }
-
-    async fn execute_step(
-        &self,
-        statement: &impl sea_orm::StatementBuilder,
-        step: Step,
-    ) -> Result<(), TransactionError> {
-        let executed = self.0.execute(statement).await;
-        executed
-            .map(drop)
-            .map_err(|error| TransactionError::of(&error, step))
-    }
-
-    async fn query(
-        &self,
-        statement: &impl sea_orm::StatementBuilder,
-    ) -> Result<Vec<sea_orm::QueryResult>, TransactionError> {
-        self.0.query_all(statement).await.map_err(unexpected)
-    }
-
-    /// Ids of a statement that returns one text column.
-    async fn ids(
-        &self,
-        statement: &impl sea_orm::StatementBuilder,
-    ) -> Result<HashSet<String>, TransactionError> {
-        let rows = self.query(statement).await?;
-        rows.iter()
-            .map(|row| row.try_get_by_index(0).map_err(unexpected))
-            .collect()
-    }
-
-    /// Takes the events in the ledger; those not returned were applied before.
-    async fn claim(
-        &self,
-        batch: &Batch<'_>,
-        firsts: &[usize],
-        expected: &HashMap<usize, Outcome>,
-        now: DateTime<Utc>,
-    ) -> Result<HashSet<String>, TransactionError> {
-        let row = |index: &usize| {
-            let event = batch.members[*index].event;
-            ledger_row(event, Some(batch.understood(*index)), expected[index], now)
-        };
-        self.ids(&processed_events::claim(
-            self.backend(),
-            firsts.iter().map(row),
-        ))
-        .await
-    }
-
-    async fn holders(&self, claims: &Claims<'_>) -> Result<Vec<users::Holder>, TransactionError> {
-        if claims.0.is_empty() {
-            return Ok(Vec::new());
-        }
-        let emails: Vec<&str> = claims.0.keys().copied().collect();
-        let rows = self.query(&users::holders(self.backend(), &emails)).await?;
-        rows.iter()
-            .map(|row| users::Holder::from_query_result(row, "").map_err(unexpected))
-            .collect()
-    }
-
-    /// Advances the versions of the candidates that are newer, and locks those of `locked`, all in
-    /// the order of their ids; returns who won.
-    async fn advance(
-        &self,
-        candidates: &BTreeMap<&str, Winner<'_>>,
-        locked: &BTreeSet<&str>,
-        now: DateTime<Utc>,
-    ) -> Result<HashSet<String>, TransactionError> {
-        let mut rows: BTreeMap<&str, user_versions::Row> = locked
-            .iter()
-            .map(|clerk_id| (*clerk_id, user_versions::Row::lock_only(*clerk_id)))
-            .collect();
-        for (clerk_id, winner) in candidates {
-            let row = match winner.goal {
-                Goal::Row(_, version) => user_versions::Row {
-                    clerk_id: (*clerk_id).to_owned(),
-                    updated_at_ms: version.updated_at.0,
-                    occurred_at_ms: version.occurred_at.0,
-                    event_id: version.event_id.as_str().to_owned(),
-                    deleted_at: None,
-                },
-                Goal::Gone => user_versions::Row {
-                    deleted_at: Some(now),
-                    ..user_versions::Row::lock_only(*clerk_id)
-                },
-            };
-            rows.insert(clerk_id, row);
-        }
-        self.ids(&user_versions::advance(self.backend(), rows.into_values()))
-            .await
-    }
 }

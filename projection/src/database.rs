@@ -141,7 +141,12 @@ mod tests {
 
     #[test]
     fn other_databases_are_refused_by_name() {
-        for url in ["mysql://db/app", "mongodb://db/app", "redis://db", "file:./dev.db"] {
+        for url in [
+            "mysql://db/app",
+            "mongodb://db/app",
+            "redis://db",
+            "file:./dev.db",
+        ] {
             assert!(kind(&url.parse().unwrap()).is_err());
         }
     }

@@ -5,17 +5,22 @@
 //! snapshot is applied), tombstones (a deleted user stays deleted), addresses move (to the newer
 //! claimant, in the same transaction). Never here: the queue, retries' delays, HTTP.
 //!
-//! The pure part ([`change`], [`version`], `reduce`) knows no database; `apply` is one
-//! transaction.
+//! The pure part ([`change`], [`version`], `batch`, `reduce`, `seats`) knows no database; `apply`
+//! is one transaction.
 
 mod apply;
+mod batch;
 pub mod change;
 pub mod database;
 mod failure;
+mod housekeeping;
 mod reduce;
+mod seats;
+mod transaction;
 pub mod user;
 pub mod version;
 
-pub use apply::{Batch, Projection, ProjectionConfig, Verdict};
+pub use apply::{Projection, ProjectionConfig};
+pub use batch::{Batch, Verdict};
 pub use failure::Unavailable;
 pub use user::MissingEmail;

@@ -16,6 +16,19 @@ pub(crate) struct Winner<'a> {
     pub(crate) goal: Goal<'a>,
 }
 
+impl<'a> Winner<'a> {
+    pub(crate) fn lacks_email(&self) -> bool {
+        matches!(self.goal, Goal::Row(snapshot, _) if snapshot.email.is_none())
+    }
+
+    pub(crate) fn email(&self) -> Option<&'a str> {
+        match self.goal {
+            Goal::Row(snapshot, _) => snapshot.email.as_deref(),
+            Goal::Gone => None,
+        }
+    }
+}
+
 /// How a user should end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Goal<'a> {
@@ -60,7 +73,7 @@ mod tests {
     fn upsert(clerk_id: &str, updated_at: i64) -> Read {
         let snapshot = Snapshot {
             clerk_id: clerk_id.to_owned(),
-            email: format!("{updated_at}@a.example"),
+            email: Some(format!("{updated_at}@a.example")),
             name: None,
             image_url: None,
             created_at: NaiveDateTime::default(),

@@ -20,8 +20,9 @@ pub enum MissingEmail {
 pub struct Snapshot {
     /// `users."clerkId"`
     pub clerk_id: String,
-    /// The primary address.
-    pub email: String,
+    /// The primary address. `None` is a user without one that is not to be made up: the snapshot
+    /// can still be found out of date, but it cannot be written.
+    pub email: Option<String>,
     /// First and last name joined by a space.
     pub name: Option<String>,
     /// Clerk's `image_url`.
@@ -73,20 +74,15 @@ impl ClerkUser {
     /// The row that this user makes.
     ///
     /// # Errors
-    /// The user has no address (and none is to be made up), or a value that no database would take.
+    /// A value that no database would take.
     pub fn into_snapshot(self, missing_email: MissingEmail) -> Result<Snapshot, Failure> {
         let clerk_id = indexed(self.id, "data.id")?;
         let primary = self.primary_email_address_id.as_deref();
         let email = primary_email(self.email_addresses.unwrap_or_default(), primary);
         let email = match (email, missing_email) {
-            (Some(email), _) => indexed(email, "email_address")?,
-            (None, MissingEmail::Placeholder) => no_email(&clerk_id),
-            (None, MissingEmail::DeadLetter) => {
-                return Err(Failure::new(
-                    Reason::MissingEmail,
-                    "the user has no address, and MISSING_EMAIL=dead-letter",
-                ));
-            }
+            (Some(email), _) => Some(indexed(email, "email_address")?),
+            (None, MissingEmail::Placeholder) => Some(no_email(&clerk_id)),
+            (None, MissingEmail::DeadLetter) => None,
         };
         let name = join_names(self.first_name, self.last_name);
         Ok(Snapshot {
@@ -208,7 +204,7 @@ mod tests {
         let found = user(serde_json::json!({
             "email_addresses": addresses, "primary_email_address_id": "idn_2",
         }));
-        assert_eq!(found.unwrap().email, "new@a.example");
+        assert_eq!(found.unwrap().email.as_deref(), Some("new@a.example"));
     }
 
     #[test]
@@ -221,10 +217,10 @@ mod tests {
             let found = user(serde_json::json!({
                 "email_addresses": addresses, "primary_email_address_id": primary,
             }));
-            assert_eq!(found.unwrap().email, "sure@a.example");
+            assert_eq!(found.unwrap().email.as_deref(), Some("sure@a.example"));
         }
         let unverified = user(serde_json::json!({ "email_addresses": [addresses[0]] }));
-        assert_eq!(unverified.unwrap_err().reason, Reason::MissingEmail);
+        assert_eq!(unverified.unwrap().email, None);
     }
 
     #[test]

@@ -1,0 +1,181 @@
+//! The statements of one transaction, their errors sorted.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use clerk_sync_entity::{processed_events, user_versions, users};
+use clerk_sync_pipeline::{
+    Event, Millis,
+    telemetry::{Label as _, Outcome},
+};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, FromQueryResult,
+    QueryResult, SqliteTransactionMode, StatementBuilder, TransactionOptions, TransactionTrait,
+};
+
+use crate::{
+    batch::Batch,
+    change::Read,
+    failure::{Step, TransactionError},
+    reduce::{Goal, Winner},
+    seats::Claims,
+};
+
+pub(crate) fn ledger_row(
+    event: &Event,
+    read: Option<&Read>,
+    outcome: Outcome,
+    now: DateTime<Utc>,
+) -> processed_events::Row {
+    processed_events::Row {
+        event_id: event.id.as_str().to_owned(),
+        event_type: event.event_type.as_str().to_owned(),
+        subject: read.and_then(Read::clerk_id).map(str::to_owned),
+        occurred_at: read.and_then(|read| read.occurred_at).and_then(utc),
+        received_at: utc(event.received_at).unwrap_or(now),
+        processed_at: now,
+        outcome: outcome.as_str().to_owned(),
+    }
+}
+
+/// A moment that both databases can hold: the years 1 to 9999.
+fn utc(millis: Millis) -> Option<DateTime<Utc>> {
+    use chrono::Datelike as _;
+    DateTime::from_timestamp_millis(millis.0).filter(|time| (1..=9999).contains(&time.year()))
+}
+
+pub(crate) fn unexpected(error: DbErr) -> TransactionError {
+    TransactionError::of(&error, Step::Other)
+}
+
+/// A transaction whose errors are sorted.
+pub(crate) struct Tx(DatabaseTransaction);
+
+impl Tx {
+    /// Begins a transaction that will write.
+    pub(crate) async fn begin(db: &DatabaseConnection) -> Result<Self, TransactionError> {
+        let begun = match db.get_database_backend() {
+            // A deferred transaction that reads first could fail to become a writer.
+            DbBackend::Sqlite => {
+                let options = TransactionOptions {
+                    sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                    ..TransactionOptions::default()
+                };
+                db.begin_with_options(options).await
+            }
+            // READ COMMITTED is enough: guards are checked again under the row's lock.
+            _ => db.begin().await,
+        };
+        begun.map(Self).map_err(unexpected)
+    }
+
+    /// Commits. An error may mean that it happened and nobody could say so.
+    pub(crate) async fn commit(self) -> Result<(), TransactionError> {
+        self.0.commit().await.map_err(unexpected)
+    }
+
+    pub(crate) fn backend(&self) -> DbBackend {
+        self.0.get_database_backend()
+    }
+
+    pub(crate) async fn execute(
+        &self,
+        statement: &impl StatementBuilder,
+    ) -> Result<(), TransactionError> {
+        self.execute_step(statement, Step::Other).await
+    }
+
+    pub(crate) async fn execute_step(
+        &self,
+        statement: &impl StatementBuilder,
+        step: Step,
+    ) -> Result<(), TransactionError> {
+        let executed = self.0.execute(statement).await;
+        executed
+            .map(drop)
+            .map_err(|error| TransactionError::of(&error, step))
+    }
+
+    pub(crate) async fn query(
+        &self,
+        statement: &impl StatementBuilder,
+    ) -> Result<Vec<QueryResult>, TransactionError> {
+        self.0.query_all(statement).await.map_err(unexpected)
+    }
+
+    /// Ids of a statement that returns one text column.
+    async fn ids(
+        &self,
+        statement: &impl StatementBuilder,
+    ) -> Result<HashSet<String>, TransactionError> {
+        let rows = self.query(statement).await?;
+        rows.iter()
+            .map(|row| row.try_get_by_index(0).map_err(unexpected))
+            .collect()
+    }
+
+    /// Takes the events in the ledger; those not returned were applied before.
+    pub(crate) async fn claim(
+        &self,
+        batch: &Batch<'_>,
+        firsts: &[usize],
+        expected: &HashMap<usize, Outcome>,
+        now: DateTime<Utc>,
+    ) -> Result<HashSet<String>, TransactionError> {
+        let row = |index: &usize| {
+            let event = batch.event(*index);
+            ledger_row(event, Some(batch.understood(*index)), expected[index], now)
+        };
+        self.ids(&processed_events::claim(
+            self.backend(),
+            firsts.iter().map(row),
+        ))
+        .await
+    }
+
+    pub(crate) async fn holders(
+        &self,
+        claims: &Claims<'_>,
+    ) -> Result<Vec<users::Holder>, TransactionError> {
+        let emails = claims.emails();
+        if emails.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = self.query(&users::holders(self.backend(), &emails)).await?;
+        rows.iter()
+            .map(|row| users::Holder::from_query_result(row, "").map_err(unexpected))
+            .collect()
+    }
+
+    /// Advances the versions of the candidates that are newer, and locks those of `locked`, all in
+    /// the order of their ids; returns who won.
+    pub(crate) async fn advance(
+        &self,
+        candidates: &BTreeMap<&str, Winner<'_>>,
+        locked: &BTreeSet<&str>,
+        now: DateTime<Utc>,
+    ) -> Result<HashSet<String>, TransactionError> {
+        let mut rows: BTreeMap<&str, user_versions::Row> = locked
+            .iter()
+            .map(|clerk_id| (*clerk_id, user_versions::Row::lock_only(*clerk_id)))
+            .collect();
+        for (clerk_id, winner) in candidates {
+            let row = match winner.goal {
+                Goal::Row(_, version) => user_versions::Row {
+                    clerk_id: (*clerk_id).to_owned(),
+                    updated_at_ms: version.updated_at.0,
+                    occurred_at_ms: version.occurred_at.0,
+                    event_id: version.event_id.as_str().to_owned(),
+                    deleted_at: None,
+                },
+                Goal::Gone => user_versions::Row {
+                    deleted_at: Some(now),
+                    ..user_versions::Row::lock_only(*clerk_id)
+                },
+            };
+            rows.insert(clerk_id, row);
+        }
+        self.ids(&user_versions::advance(self.backend(), rows.into_values()))
+            .await
+    }
+}
