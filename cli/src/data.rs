@@ -66,16 +66,22 @@ impl DataFolder {
     /// The URL of the tables.
     pub(crate) fn tables(&self) -> anyhow::Result<ServerUrl> {
         let path = self.0.join(TABLES);
-        let path = path.to_str().context("the data folder's path is not UTF-8")?;
+        let path = path
+            .to_str()
+            .context("the data folder's path is not UTF-8")?;
         // A URL: what means something in one is written as a number.
         let mut escaped = String::with_capacity(path.len());
         for character in path.chars() {
             match character {
-                '%' | '?' | '#' | ' ' => escaped.push_str(&format!("%{:02X}", u32::from(character))),
+                '%' | '?' | '#' | ' ' => {
+                    escaped.push_str(&format!("%{:02X}", u32::from(character)))
+                }
                 plain => escaped.push(plain),
             }
         }
-        format!("sqlite:{escaped}").parse().map_err(anyhow::Error::msg)
+        format!("sqlite:{escaped}")
+            .parse()
+            .map_err(anyhow::Error::msg)
     }
 
     /// The secret that an earlier run made, if any.
@@ -95,10 +101,17 @@ impl DataFolder {
             return Ok((secret, path));
         }
         // 24 bytes, as Svix makes them.
-        let secret = format!("whsec_{}", BASE64_STANDARD.encode(rand::random::<[u8; 24]>()));
+        let secret = format!(
+            "whsec_{}",
+            BASE64_STANDARD.encode(rand::random::<[u8; 24]>())
+        );
         let write = || {
             let mut options = fs::OpenOptions::new();
-            let mut file = options.write(true).create_new(true).mode(0o600).open(&path)?;
+            let mut file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(&path)?;
             writeln!(file, "{secret}")?;
             file.sync_all()
         };

@@ -14,7 +14,12 @@ mod up;
 
 /// Keeps a database in step with Clerk
 #[derive(Parser)]
-#[command(name = "clerk-sync", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "clerk-sync",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -43,7 +48,10 @@ fn main() -> ExitCode {
 }
 
 /// The life of a command that ends by itself: 0, or 1 after the error was printed.
-#[expect(clippy::print_stderr, reason = "a command speaks to the person who typed it")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a command speaks to the person who typed it"
+)]
 fn finish(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -61,7 +61,10 @@ async fn up(db: &DatabaseConnection) -> anyhow::Result<ExitCode> {
     let report = migration::up(db).await?;
     match (report.adopted, report.applied.is_empty()) {
         (_, true) => println!("nothing to do: the database is up to date"),
-        (true, false) => println!("adopted the existing tables of `{}` as they are", report.domain),
+        (true, false) => println!(
+            "adopted the existing tables of `{}` as they are",
+            report.domain
+        ),
         (false, false) => println!("made the application's tables in `{}`", report.domain),
     }
     for name in report.applied {

@@ -47,7 +47,11 @@ pub(crate) struct SendArgs {
     #[arg(long)]
     list: bool,
     /// Where the webhook listens
-    #[arg(long, env = "WEBHOOK_URL", default_value = "http://127.0.0.1:8080/api/webhooks/clerk")]
+    #[arg(
+        long,
+        env = "WEBHOOK_URL",
+        default_value = "http://127.0.0.1:8080/api/webhooks/clerk"
+    )]
     url: Url,
     /// The signing secret (the first, if there are several); else the one that `up` made
     #[arg(long, env, hide_env_values = true, value_name = "SECRETS")]
@@ -94,7 +98,11 @@ pub(crate) struct Letter {
 impl Letter {
     pub(crate) fn new(name: &str, body: Vec<u8>) -> Self {
         let id = format!("msg_{:032x}", rand::random::<u128>());
-        Self { name: name.into(), id: id.into(), body: body.into() }
+        Self {
+            name: name.into(),
+            id: id.into(),
+            body: body.into(),
+        }
     }
 }
 
@@ -129,17 +137,33 @@ const STALE_SECONDS: i64 = 600;
 
 impl Sender {
     pub(crate) fn new(url: Url, secret: &Secret, spoil: Spoil) -> anyhow::Result<Self> {
-        let first = secret.expose().split(',').map(str::trim).find(|secret| !secret.is_empty());
+        let first = secret
+            .expose()
+            .split(',')
+            .map(str::trim)
+            .find(|secret| !secret.is_empty());
         let webhook = Webhook::new(first.unwrap_or_default())
             .context("CLERK_WEBHOOK_SIGNING_SECRET is not a signing secret (whsec_…)")?;
         let client = Client::builder().timeout(ANSWER_TIMEOUT).build()?;
-        Ok(Self { client, url, webhook: Arc::new(webhook), spoil })
+        Ok(Self {
+            client,
+            url,
+            webhook: Arc::new(webhook),
+            spoil,
+        })
     }
 
     pub(crate) async fn post(&self, letter: Letter) -> Answer {
         let started = Instant::now();
-        let status = self.try_post(&letter).await.map_err(|error| format!("{error:#}"));
-        Answer { letter, status, took: started.elapsed() }
+        let status = self
+            .try_post(&letter)
+            .await
+            .map_err(|error| format!("{error:#}"));
+        Answer {
+            letter,
+            status,
+            took: started.elapsed(),
+        }
     }
 
     async fn try_post(&self, letter: &Letter) -> anyhow::Result<StatusCode> {
@@ -165,7 +189,10 @@ impl Sender {
         let response = request.send().await.map_err(reqwest::Error::without_url)?;
         let status = response.status();
         // Read to the end, so that the connection can be used again.
-        response.bytes().await.map_err(reqwest::Error::without_url)?;
+        response
+            .bytes()
+            .await
+            .map_err(reqwest::Error::without_url)?;
         Ok(status)
     }
 
@@ -213,7 +240,10 @@ async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
             )
         })?,
     };
-    let spoil = Spoil { tamper: args.tamper, stale: args.stale };
+    let spoil = Spoil {
+        tamper: args.tamper,
+        stale: args.stale,
+    };
     let sender = Sender::new(args.url.clone(), &secret, spoil)?;
     let seed = args.seed.unwrap_or_else(rand::random);
     let letters = letters(&args, &mut StdRng::seed_from_u64(seed)).await?;
@@ -233,7 +263,11 @@ async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
     if args.shuffle || args.duplicate > 0 {
         println!("seed {seed}");
     }
-    let wanted = if args.tamper || args.stale { StatusCode::UNAUTHORIZED } else { StatusCode::NO_CONTENT };
+    let wanted = if args.tamper || args.stale {
+        StatusCode::UNAUTHORIZED
+    } else {
+        StatusCode::NO_CONTENT
+    };
     if tally.all(wanted) {
         return Ok(ExitCode::SUCCESS);
     }
@@ -271,13 +305,19 @@ fn duplicate(letters: &mut Vec<Letter>, percent: u8, random: &mut StdRng) {
         let twice = random.random_bool(probability);
         std::iter::repeat_n(letter, if twice { 2 } else { 1 }).collect::<Vec<_>>()
     };
-    *letters = std::mem::take(letters).into_iter().flat_map(copies).collect();
+    *letters = std::mem::take(letters)
+        .into_iter()
+        .flat_map(copies)
+        .collect();
 }
 
 async fn read(source: &str) -> anyhow::Result<Vec<u8>> {
     if source == "-" {
         let mut body = Vec::new();
-        tokio::io::stdin().read_to_end(&mut body).await.context("cannot read standard input")?;
+        tokio::io::stdin()
+            .read_to_end(&mut body)
+            .await
+            .context("cannot read standard input")?;
         return Ok(body);
     }
     if Path::new(source).exists() {
@@ -287,7 +327,10 @@ async fn read(source: &str) -> anyhow::Result<Vec<u8>> {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().ok().filter(|number| number.is_finite() && *number > 0.0);
+    let number = text
+        .parse::<f64>()
+        .ok()
+        .filter(|number| number.is_finite() && *number > 0.0);
     number.ok_or_else(|| "use a number above 0".to_owned())
 }
 
@@ -315,12 +358,20 @@ impl Tally {
         let mut total = 0;
         for (kind, took) in &mut self.0 {
             took.sort_unstable();
-            let at = |share: usize| format!("{:.1} ms", took[(took.len() - 1) * share / 100].as_secs_f64() * 1000.0);
+            let at = |share: usize| {
+                format!(
+                    "{:.1} ms",
+                    took[(took.len() - 1) * share / 100].as_secs_f64() * 1000.0
+                )
+            };
             table.add_row([kind.clone(), took.len().to_string(), at(50), at(99)]);
             total += took.len();
         }
         #[expect(clippy::cast_precision_loss, reason = "a number of requests")]
         let rate = total as f64 / elapsed.as_secs_f64();
-        format!("{table}\n{total} requests in {:.2} s, {rate:.0}/s", elapsed.as_secs_f64())
+        format!(
+            "{table}\n{total} requests in {:.2} s, {rate:.0}/s",
+            elapsed.as_secs_f64()
+        )
     }
 }

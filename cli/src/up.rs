@@ -76,7 +76,11 @@ pub(crate) struct UpArgs {
 }
 
 pub(crate) fn run(args: UpArgs) -> ExitCode {
-    let process = args.process.clone();
+    let mut process = args.process.clone();
+    if args.demo && process.rust_log == "info" {
+        // The demonstration tells its own story.
+        process.rust_log = "error,clerk_sync_pipeline::config=info".to_owned();
+    }
     config::start(&process, |shutdown| up(args, shutdown))
 }
 
@@ -118,14 +122,29 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         args.worker.worker_lanes = 1;
     }
 
-    let listener = config::bind("LISTEN", args.ingest.listen).await.map_err(anyhow::Error::msg)?;
+    let listener = config::bind("LISTEN", args.ingest.listen)
+        .await
+        .map_err(anyhow::Error::msg)?;
     let webhooks = listener.local_addr()?;
-    let admin_listener = args.process.bind_admin().await.map_err(anyhow::Error::msg)?;
+    let admin_listener = args
+        .process
+        .bind_admin()
+        .await
+        .map_err(anyhow::Error::msg)?;
     let metrics = Arc::new(Metrics::new(verifier.secrets()));
     let readiness = Readiness::default();
-    let db = database::connect(&url, args.worker.connections()).await.context("DATABASE_URL")?;
+    let db = database::connect(&url, args.worker.connections())
+        .await
+        .context("DATABASE_URL")?;
     let webhook_url = format!("http://{}{}", local(webhooks), args.ingest.webhook_path);
-    announce(&args, &webhook_url, &url, &folder, made.as_ref().map(|(_, path)| path));
+    args.process.admin_listen = admin_listener.local_addr()?;
+    announce(
+        &args,
+        &webhook_url,
+        &url,
+        &folder,
+        made.as_ref().map(|(_, path)| path),
+    );
 
     let demo = match &made {
         Some((secret, _)) if args.demo => Some(demo::Demo::new(&webhook_url, secret)?),
@@ -164,8 +183,13 @@ async fn with_rabbitmq(
     let told = readiness.told("queue_publish");
     let publisher = AmqpPublisher::start(server.clone(), parts.metrics.clone(), told);
     let lanes = parts.worker.worker_lanes.into();
-    let mut consumers =
-        AmqpConsumers::start(server, lanes, parts.worker.prefetch, &parts.metrics, readiness);
+    let mut consumers = AmqpConsumers::start(
+        server,
+        lanes,
+        parts.worker.prefetch,
+        &parts.metrics,
+        readiness,
+    );
     let lanes = consumers.take_lanes();
     let result = serve(parts, publisher.clone(), lanes, ladder, readiness).await;
     tokio::join!(publisher.close(), consumers.close());
@@ -184,7 +208,9 @@ async fn with_files(
         parts.metrics.clone(),
         topology.queue_max_bytes,
     )?;
-    let lanes = (0..parts.worker.worker_lanes).map(|_| queue.consumer()).collect();
+    let lanes = (0..parts.worker.worker_lanes)
+        .map(|_| queue.consumer())
+        .collect();
     let ladder = topology.retry_delays.clone();
     let result = serve(parts, queue.publisher(), lanes, ladder, readiness).await;
     queue.close().await;
@@ -199,7 +225,16 @@ async fn serve<P: Publish, C: Consume>(
     ladder: clerk_sync_pipeline::queue::RetryLadder,
     readiness: &Readiness,
 ) -> anyhow::Result<()> {
-    let Parts { ingest, worker, verifier, listener, db, metrics, shutdown, demo } = parts;
+    let Parts {
+        ingest,
+        worker,
+        verifier,
+        listener,
+        db,
+        metrics,
+        shutdown,
+        demo,
+    } = parts;
     let projection = Projection::new(db.clone(), worker.projection(), metrics.clone());
     let probe = projection.clone();
     readiness.asked("database", move || {
@@ -249,7 +284,10 @@ async fn serve<P: Publish, C: Consume>(
     applied.and(shown)
 }
 
-#[expect(clippy::print_stdout, reason = "the command speaks to the person who typed it")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the command speaks to the person who typed it"
+)]
 fn announce(
     args: &UpArgs,
     webhook_url: &str,
@@ -272,7 +310,10 @@ fn announce(
         ),
         None => println!("  secret    as configured"),
     }
-    println!("  admin     http://{}/readyz, /metrics", local(args.process.admin_listen));
+    println!(
+        "  admin     http://{}/readyz, /metrics",
+        local(args.process.admin_listen)
+    );
     println!();
 }
 

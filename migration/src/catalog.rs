@@ -64,6 +64,9 @@ impl Relation {
 
 /// The schema of the application: where an unqualified `users` is found or, if there is none yet,
 /// would be created. `None` when the search_path names no schema that exists.
+///
+/// Our own schema is passed over: for a role named `clerk_sync` it comes first in the default
+/// search_path (`"$user", public`), and the application's tables must not land in it.
 pub(crate) async fn domain(db: &impl ConnectionTrait) -> Result<Option<String>, DbErr> {
     if db.get_database_backend() != DbBackend::Postgres {
         return Ok(Some("main".to_owned()));
@@ -73,7 +76,8 @@ pub(crate) async fn domain(db: &impl ConnectionTrait) -> Result<Option<String>, 
             (SELECT n.nspname FROM pg_catalog.pg_class c
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
              WHERE c.oid = to_regclass('users')),
-            current_schema())::text"#;
+            (SELECT schema FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (schema, n)
+             WHERE schema <> 'clerk_sync' ORDER BY n LIMIT 1))::text"#;
     let row = db
         .query_one_raw(Statement::from_string(DbBackend::Postgres, sql))
         .await?;

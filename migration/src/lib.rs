@@ -6,7 +6,7 @@
 //!
 //! Guaranteed: a run is one transaction, so a database that cannot be adopted is left as it was;
 //! any number of runs at the same moment all succeed; an existing table of the application is
-//! never altered or dropped, and no run depends on the state of a session (`PgBouncer` in
+//! never altered or dropped, and no run depends on the state of a connection (`PgBouncer` in
 //! transaction mode is fine). Never done: creating a related table beside an adopted `users`,
 //! touching rows, linking the entities.
 
@@ -28,8 +28,8 @@ pub enum MigrateError {
     /// The application's tables are not what we can write to. Nothing was changed.
     #[error(transparent)]
     Schema(#[from] SchemaErrors),
-    /// The connection's `search_path` names no schema that exists.
-    #[error("the search_path of this connection names no schema that exists")]
+    /// The connection's `search_path` names no schema that exists, or only ours.
+    #[error("the search_path of this connection names no schema for the application's tables")]
     NoSchema,
     /// A statement or the connection failed. Nothing was changed.
     #[error("the database failed")]

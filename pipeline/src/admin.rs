@@ -66,10 +66,14 @@ impl Readiness {
         self.set(name, Part::Asked(Arc::new(move || Box::pin(probe()))));
     }
 
-    /// Every part that is not ready, with the reason. Empty means ready.
+    /// Every part that is not ready, with the reason. Empty means ready; a process that has not
+    /// named its parts yet is not.
     pub async fn problems(&self) -> Vec<(&'static str, String)> {
         let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut problems = Vec::new();
+        if parts.is_empty() {
+            problems.push(("process", "starting".to_owned()));
+        }
         for (name, part) in parts {
             let answer = match part {
                 Part::Told(answer) => answer,

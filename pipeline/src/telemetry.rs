@@ -4,6 +4,7 @@
 //! rate or an alert never waits for the first failure.
 
 use std::{
+    io::IsTerminal as _,
     marker::PhantomData,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -470,6 +471,7 @@ pub fn init_logs(format: LogFormat, rust_log: &str) -> Result<(), String> {
     let logs = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // A second call is a test's; the first keeps its word.
     let _ = match format {

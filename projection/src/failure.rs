@@ -9,6 +9,15 @@ use sea_orm::{DbErr, RuntimeErr};
 #[error("the database is unavailable: {0}")]
 pub struct Unavailable(pub String);
 
+/// Whether an error of the database is the weather: it may go away by itself, whatever was asked.
+#[must_use]
+pub fn is_unavailable(error: &DbErr) -> bool {
+    matches!(
+        TransactionError::of(error, Step::Other),
+        TransactionError::Unavailable(_)
+    )
+}
+
 /// Why a transaction failed.
 #[derive(Debug)]
 pub(crate) enum TransactionError {

@@ -22,5 +22,5 @@ pub mod version;
 
 pub use apply::{Projection, ProjectionConfig};
 pub use batch::{Batch, Verdict};
-pub use failure::Unavailable;
+pub use failure::{Unavailable, is_unavailable};
 pub use user::MissingEmail;

@@ -8,11 +8,9 @@ use std::{
 use clerk_sync_pipeline::{
     Event, Millis,
     lifecycle::Shutdown,
-    queue::{
-        BatchLimits, Consume, Delivery, Failure, RetryLadder, SUSPECT_REDELIVERIES, Settlement,
-    },
+    queue::{BatchLimits, Consume, Delivery, RetryLadder, SUSPECT_REDELIVERIES, Settlement},
     retry::Backoff,
-    telemetry::{EventKind, Metrics, Outcome},
+    telemetry::{EventKind, Label as _, Metrics, Outcome},
 };
 use clerk_sync_projection::{Projection, Unavailable, Verdict};
 use rand::seq::SliceRandom as _;
@@ -104,6 +102,9 @@ impl Applier {
             .map(|(delivery, (verdict, _))| self.settlement(delivery, verdict))
             .collect();
         self.record(deliveries, &settlements).await?;
+        for (delivery, settlement) in deliveries.iter().zip(&settlements) {
+            self.report(delivery, settlement);
+        }
         Some(settlements)
     }
 
@@ -122,7 +123,7 @@ impl Applier {
         Some(verdicts)
     }
 
-    /// Counts what was applied; what failed is counted where its way is decided.
+    /// Counts what was applied; what failed is counted once the ledger has it.
     fn observe(&self, deliveries: &[Delivery], verdicts: &[(Verdict, Option<Millis>)]) {
         let now = Millis::now();
         for (delivery, (verdict, occurred_at)) in deliveries.iter().zip(verdicts) {
@@ -143,30 +144,35 @@ impl Applier {
     fn settlement(&self, delivery: &Delivery, verdict: Verdict) -> Settlement {
         match verdict {
             Verdict::Applied(_) => Settlement::Done,
-            Verdict::DeadLetter(failure) => self.dead_letter(delivery, failure),
+            Verdict::DeadLetter(failure) => Settlement::DeadLetter(failure),
             Verdict::Retry(failure) => match self.ladder.rung(delivery.attempt) {
-                Some(rung) => {
-                    self.count(delivery, Outcome::Retried);
-                    self.metrics.retries.get(failure.reason).inc();
-                    Settlement::Retry(rung, failure)
-                }
-                None => self.dead_letter(delivery, failure),
+                Some(rung) => Settlement::Retry(rung, failure),
+                None => Settlement::DeadLetter(failure),
             },
         }
     }
 
-    fn dead_letter(&self, delivery: &Delivery, failure: Failure) -> Settlement {
-        self.count(delivery, Outcome::DeadLettered);
-        self.metrics.dead_letters.get(failure.reason).inc();
-        tracing::warn!(
-            event.id = %delivery.event.id,
-            event.r#type = %delivery.event.event_type,
-            attempt = delivery.attempt,
-            reason = clerk_sync_pipeline::telemetry::Label::as_str(failure.reason),
-            detail = failure.detail,
-            "an event was dead-lettered",
-        );
-        Settlement::DeadLetter(failure)
+    /// Counts and logs what is put aside, once the ledger has it.
+    fn report(&self, delivery: &Delivery, settlement: &Settlement) {
+        match settlement {
+            Settlement::Done => {}
+            Settlement::Retry(_, failure) => {
+                self.count(delivery, Outcome::Retried);
+                self.metrics.retries.get(failure.reason).inc();
+            }
+            Settlement::DeadLetter(failure) => {
+                self.count(delivery, Outcome::DeadLettered);
+                self.metrics.dead_letters.get(failure.reason).inc();
+                tracing::warn!(
+                    event.id = %delivery.event.id,
+                    event.r#type = %delivery.event.event_type,
+                    attempt = delivery.attempt,
+                    reason = failure.reason.as_str(),
+                    detail = failure.detail,
+                    "an event was dead-lettered",
+                );
+            }
+        }
     }
 
     fn count(&self, delivery: &Delivery, outcome: Outcome) {

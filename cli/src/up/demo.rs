@@ -35,7 +35,10 @@ pub(crate) struct Demo {
 }
 
 /// Makes `args` those of a demonstration: a fresh folder of its own, and no server.
-#[expect(clippy::print_stdout, reason = "the command speaks to the person who typed it")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the command speaks to the person who typed it"
+)]
 pub(crate) fn prepare(args: &mut UpArgs, folder: &DataFolder) -> anyhow::Result<()> {
     let servers = [args.database_url.take(), args.amqp_url.take()];
     if servers.iter().any(Option::is_some) {
@@ -65,10 +68,14 @@ impl Demo {
         shutdown: &Shutdown,
     ) -> anyhow::Result<()> {
         let started = Instant::now();
-        let mut letters: Vec<Letter> =
-            fixtures::ALL.iter().map(|(name, body)| Letter::new(name, body.to_vec())).collect();
-        let twice: Vec<Letter> =
-            letters.choose_multiple(&mut rand::rng(), DUPLICATES).cloned().collect();
+        let mut letters: Vec<Letter> = fixtures::ALL
+            .iter()
+            .map(|(name, body)| Letter::new(name, body.to_vec()))
+            .collect();
+        let twice: Vec<Letter> = letters
+            .choose_multiple(&mut rand::rng(), DUPLICATES)
+            .cloned()
+            .collect();
         letters.extend(twice);
         letters.shuffle(&mut rand::rng());
         let deliveries = letters.len();
@@ -76,11 +83,13 @@ impl Demo {
         let mut shown: BTreeMap<Arc<str>, Shown> = BTreeMap::new();
         let mut answers = std::pin::pin!(self.sender.post_all(letters, 4, None));
         while let Some(answer) = answers.next().await {
-            let sample = shown.entry(answer.letter.id.clone()).or_insert_with(|| Shown {
-                name: answer.letter.name.clone(),
-                answers: Vec::new(),
-                outcome: "still on its way".to_owned(),
-            });
+            let sample = shown
+                .entry(answer.letter.id.clone())
+                .or_insert_with(|| Shown {
+                    name: answer.letter.name.clone(),
+                    answers: Vec::new(),
+                    outcome: "still on its way".to_owned(),
+                });
             sample.answers.push(match answer.status {
                 Ok(status) => status.as_u16().to_string(),
                 Err(problem) => problem,
@@ -94,7 +103,10 @@ impl Demo {
         }
         let took = started.elapsed();
         outcomes(db, &mut shown).await?;
-        let rows = users::Entity::find().order_by_asc(users::Column::CreatedAt).all(db).await?;
+        let rows = users::Entity::find()
+            .order_by_asc(users::Column::CreatedAt)
+            .all(db)
+            .await?;
         print(deliveries, took, &shown, &rows);
         Ok(())
     }
@@ -109,7 +121,10 @@ struct Shown {
 
 fn settled(metrics: &Metrics) -> u64 {
     let of_kind = |kind: &EventKind| {
-        Outcome::ALL.iter().map(|outcome| metrics.events.get(*kind, *outcome).get()).sum::<u64>()
+        Outcome::ALL
+            .iter()
+            .map(|outcome| metrics.events.get(*kind, *outcome).get())
+            .sum::<u64>()
     };
     EventKind::ALL.iter().map(of_kind).sum()
 }
@@ -129,7 +144,10 @@ async fn outcomes(
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the command speaks to the person who typed it")]
+#[expect(
+    clippy::print_stdout,
+    reason = "the command speaks to the person who typed it"
+)]
 fn print(
     deliveries: usize,
     took: Duration,
@@ -137,7 +155,7 @@ fn print(
     rows: &[users::Model],
 ) {
     println!(
-        "{deliveries} signed deliveries of {} events, shuffled, {} of them twice, over HTTP:\n",
+        "{deliveries} signed deliveries of {} events over HTTP, shuffled, {} of them twice:\n",
         shown.len(),
         deliveries - shown.len(),
     );
@@ -152,15 +170,21 @@ fn print(
         ]);
     }
     println!("{}", table.trim_fmt());
-    println!("\nThe table `users` after {:.0} ms:\n", took.as_secs_f64() * 1000.0);
+    println!(
+        "\nThe table `users` after {:.0} ms:\n",
+        took.as_secs_f64() * 1000.0
+    );
     let mut table = plain(["email", "name"]);
     for row in rows {
-        table.add_row([&cut(&row.email, EMAIL_WIDTH), row.name.as_deref().unwrap_or("")]);
+        table.add_row([
+            &cut(&row.email, EMAIL_WIDTH),
+            row.name.as_deref().unwrap_or(""),
+        ]);
     }
     println!("{}", table.trim_fmt());
     println!(
         "\nDeleted users stay deleted and duplicates change nothing, whatever the order.\n\
-         Users without an address are dead-lettered; MISSING_EMAIL=placeholder keeps them.\n\n\
+         Users without an address are dead letters; MISSING_EMAIL=placeholder keeps them.\n\n\
          Serving until Ctrl-C. In another terminal: clerk-sync send --all --shuffle"
     );
 }

@@ -6,8 +6,9 @@ use clerk_sync_pipeline::{
     queue::amqp::{self, Server, SetupError},
     retry::Backoff,
 };
+use clerk_sync_projection::is_unavailable;
 use clerk_sync_worker::config::WorkerArgs;
-use sea_orm::{DatabaseConnection, DbErr};
+use sea_orm::DatabaseConnection;
 use tokio::time::sleep;
 
 /// Migrates, waiting for a database that is away. False when the process is stopping.
@@ -21,7 +22,13 @@ pub(crate) async fn tables(
 ) -> anyhow::Result<bool> {
     let migrate = async || {
         let report = migration::up(db).await?;
-        migration::check(db, Wanted { credits: worker.initial_credits > 0 }).await?;
+        migration::check(
+            db,
+            Wanted {
+                credits: worker.initial_credits > 0,
+            },
+        )
+        .await?;
         Ok(report)
     };
     let mut waiting = Waiting::new("database", shutdown);
@@ -33,9 +40,7 @@ pub(crate) async fn tables(
                 tracing::info!(adopted = report.adopted, applied, "the tables are ready");
                 return Ok(true);
             }
-            Err(MigrateError::Database(
-                error @ (DbErr::ConnectionAcquire(_) | DbErr::Conn(_)),
-            )) => {
+            Err(MigrateError::Database(error)) if is_unavailable(&error) => {
                 if !waiting.pass(&error.to_string()).await {
                     return Ok(false);
                 }
@@ -74,7 +79,12 @@ struct Waiting<'a> {
 
 impl<'a> Waiting<'a> {
     fn new(what: &'static str, shutdown: &'a Shutdown) -> Self {
-        Self { what, shutdown, backoff: Backoff::reconnect(), told: false }
+        Self {
+            what,
+            shutdown,
+            backoff: Backoff::reconnect(),
+            told: false,
+        }
     }
 
     /// Waits before the next try; false when the process is stopping.

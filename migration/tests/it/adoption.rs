@@ -1,6 +1,6 @@
 //! A database that an application uses already.
 
-use clerk_sync_migration::{Wanted, check, down, up};
+use clerk_sync_migration::{MigrateError, Wanted, check, down, up};
 use sea_orm_migration::sea_orm::{ConnectionTrait, DatabaseConnection};
 
 use crate::database::{
@@ -201,5 +201,32 @@ async fn users_are_found_wherever_the_search_path_finds_them() {
     let db = postgres.in_schema("first,public").await;
     let report = up(&db).await.unwrap();
     assert_eq!((report.domain.as_str(), report.adopted), ("public", true));
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_applications_tables_never_land_in_our_schema() {
+    let postgres = Postgres::new().await;
+    postgres
+        .db
+        .execute_unprepared("CREATE SCHEMA clerk_sync")
+        .await
+        .unwrap();
+    // What a role named `clerk_sync` has by default.
+    let db = postgres.in_schema("clerk_sync,public").await;
+    for adopted in [false, true] {
+        let report = up(&db).await.unwrap();
+        assert_eq!(
+            (report.domain.as_str(), report.adopted),
+            ("public", adopted)
+        );
+        down(&db).await.unwrap();
+    }
+    db.close().await.unwrap();
+
+    let create = "CREATE SCHEMA clerk_sync";
+    postgres.db.execute_unprepared(create).await.unwrap();
+    let db = postgres.in_schema("clerk_sync").await;
+    assert!(matches!(up(&db).await, Err(MigrateError::NoSchema)));
     db.close().await.unwrap();
 }

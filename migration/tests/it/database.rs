@@ -44,22 +44,23 @@ impl Postgres {
             .await
             .unwrap();
         admin.close().await.unwrap();
-        let db = connect(url_of(&server, &name).as_str(), 4).await;
+        // Whatever the name of the role is, which by default is the first schema looked at.
+        let url = url_of(&server, &name, "public");
+        let db = connect(url.as_str(), 4).await;
         Self { server, name, db }
     }
 
     /// Another connection, whose unqualified names are found in `schema`.
     pub(crate) async fn in_schema(&self, schema: &str) -> DatabaseConnection {
-        let mut url = url_of(&self.server, &self.name);
-        url.query_pairs_mut()
-            .append_pair("options", &format!("-c search_path={schema}"));
-        connect(url.as_str(), 1).await
+        connect(url_of(&self.server, &self.name, schema).as_str(), 1).await
     }
 }
 
-fn url_of(server: &Url, name: &str) -> Url {
+fn url_of(server: &Url, name: &str, schema: &str) -> Url {
     let mut url = server.clone();
     url.set_path(name);
+    url.query_pairs_mut()
+        .append_pair("options", &format!("-c search_path={schema}"));
     url
 }
 
@@ -111,7 +112,6 @@ impl Sqlite {
 impl Drop for Sqlite {
     fn drop(&mut self) {
         std::fs::remove_file(&self.path).ok();
-        std::fs::remove_file(self.path.with_extension("-journal")).ok();
     }
 }
 

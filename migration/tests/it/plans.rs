@@ -10,7 +10,7 @@ use sea_orm_migration::sea_orm::{
     DatabaseTransaction, DbBackend, Statement, StatementBuilder, TransactionTrait,
 };
 
-use crate::database::{Postgres, texts};
+use crate::database::{Postgres, Sqlite, texts};
 
 const POSTGRES: DbBackend = DbBackend::Postgres;
 
@@ -87,10 +87,8 @@ async fn every_query_is_served_by_an_index() {
     let emails: Vec<String> = numbers.iter().map(|n| format!("{n}@example.com")).collect();
     let emails: Vec<&str> = emails.iter().map(String::as_str).collect();
     let event_ids: Vec<String> = numbers.iter().map(|n| format!("msg_{n}")).collect();
-    let outcomes: Vec<_> = event_ids
-        .iter()
-        .map(|id| (id.as_str(), "retried"))
-        .collect();
+    let event_ids: Vec<&str> = event_ids.iter().map(String::as_str).collect();
+    let outcomes: Vec<_> = event_ids.iter().map(|id| (*id, "retried")).collect();
     let now = DateTimeUtc::from_timestamp(1_000_000, 0).unwrap();
     let events = event_ids.iter().map(|id| processed_events::Row {
         event_id: (*id).to_owned(),
@@ -230,3 +228,36 @@ async fn deleting_a_user_scans_no_related_table() {
 /// Sequential scans of each table in this transaction so far.
 const SEQUENTIAL: &str = "SELECT relname || ' ' || seq_scan FROM pg_stat_xact_user_tables
     WHERE schemaname = 'public' ORDER BY 1";
+
+#[tokio::test]
+async fn every_query_on_a_file_is_served_by_an_index() {
+    let file = Sqlite::new().await;
+    up(&file.db).await.unwrap();
+    let sqlite = DbBackend::Sqlite;
+    let middle = DateTimeUtc::from_timestamp(100_000, 0).unwrap();
+    // The inserts look nothing up but their conflict target, which must be unique to be one.
+    let statements = [
+        sqlite.build(&processed_events::set_outcomes(
+            sqlite,
+            &[("msg_1", "stale")],
+        )),
+        sqlite.build(&processed_events::outcomes(sqlite, &["msg_1", "msg_2"])),
+        sqlite.build(&processed_events::prune(sqlite, middle, 1000)),
+        sqlite.build(&users::holders(sqlite, &["1@example.com", "2@example.com"])),
+        sqlite.build(&users::release(&["user_1", "user_2"])),
+        sqlite.build(&users::delete(&["user_1", "user_2"])),
+    ];
+    for Statement { sql, values, .. } in statements {
+        let explain = format!("EXPLAIN QUERY PLAN {sql}");
+        let explain = Statement::from_sql_and_values(sqlite, explain, values.unwrap().0);
+        let rows = file.db.query_all_raw(explain).await.unwrap();
+        let plan: Vec<String> = rows
+            .iter()
+            .map(|row| row.try_get("", "detail").unwrap())
+            .collect();
+        assert!(
+            !plan.is_empty() && plan.iter().all(|step| !step.starts_with("SCAN")),
+            "{plan:#?}"
+        );
+    }
+}

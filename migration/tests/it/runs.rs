@@ -148,7 +148,7 @@ async fn a_database_ahead_of_this_release_is_current() {
 }
 
 #[tokio::test]
-async fn a_run_leaves_nothing_in_the_session() {
+async fn a_run_leaves_nothing_in_the_connection() {
     let postgres = Postgres::new().await;
     let db = postgres.in_schema("public").await;
     up(&db).await.unwrap();

@@ -1,0 +1,280 @@
+//! The servers that `scripts/test` started, and what a test has on them.
+
+use clerk_sync_entity::{processed_events, users};
+use clerk_sync_pipeline::{
+    queue::{Topology, amqp},
+    secret::ServerUrl,
+};
+use clerk_sync_projection::database;
+use lapin::{
+    options::{BasicGetOptions, BasicPublishOptions},
+    types::{AMQPValue, FieldTable},
+};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait as _, QueryOrder as _, Statement,
+};
+use tempfile::TempDir;
+
+use super::process::Env;
+
+fn server(name: &str) -> ServerUrl {
+    let url = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run scripts/test"));
+    url.parse().unwrap()
+}
+
+pub(crate) fn unique() -> String {
+    format!("t{:016x}", rand::random::<u64>())
+}
+
+/// A database of its own, removed when the test is over.
+pub(crate) struct TestDb {
+    pub(crate) url: ServerUrl,
+    pub(crate) db: DatabaseConnection,
+    kind: Kind,
+}
+
+enum Kind {
+    Postgres { name: String },
+    Sqlite { _folder: TempDir },
+}
+
+impl TestDb {
+    pub(crate) async fn postgres() -> Self {
+        let name = unique();
+        on_admin(&format!("CREATE DATABASE \"{name}\"")).await;
+        let mut url = server("DATABASE_URL").expose().clone();
+        url.set_path(&name);
+        let url: ServerUrl = url.as_str().parse().unwrap();
+        let db = database::connect(&url, 2).await.unwrap();
+        Self {
+            url,
+            db,
+            kind: Kind::Postgres { name },
+        }
+    }
+
+    pub(crate) async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("tables.db").display());
+        let url: ServerUrl = url.parse().unwrap();
+        let db = database::connect(&url, 2).await.unwrap();
+        Self {
+            url,
+            db,
+            kind: Kind::Sqlite { _folder: folder },
+        }
+    }
+
+    /// With our tables in it.
+    pub(crate) async fn migrated(self) -> Self {
+        clerk_sync_migration::up(&self.db).await.unwrap();
+        self
+    }
+
+    pub(crate) async fn execute(&self, sql: &str) {
+        self.db.execute_unprepared(sql).await.unwrap();
+    }
+
+    /// The rows, by Clerk id, as (clerk id, address, name).
+    pub(crate) async fn users(&self) -> Vec<(String, String, Option<String>)> {
+        let rows = users::Entity::find()
+            .order_by_asc(users::Column::ClerkId)
+            .all(&self.db)
+            .await;
+        let rows = rows.unwrap();
+        rows.into_iter()
+            .map(|row| (row.clerk_id, row.email, row.name))
+            .collect()
+    }
+
+    pub(crate) async fn count(&self, sql: &str) -> i64 {
+        let statement = Statement::from_string(self.db.get_database_backend(), sql);
+        let row = self.db.query_one_raw(statement).await.unwrap().unwrap();
+        row.try_get_by_index(0).unwrap()
+    }
+
+    /// How many rows there are; 0 as long as there is no table.
+    pub(crate) async fn users_if_any(&self) -> usize {
+        users::Entity::find()
+            .all(&self.db)
+            .await
+            .map_or(0, |rows| rows.len())
+    }
+
+    /// How many events are in the ledger.
+    pub(crate) async fn ledger(&self) -> i64 {
+        self.count(&format!("SELECT count(*) FROM {}", self.ledger_table()))
+            .await
+    }
+
+    fn ledger_table(&self) -> &'static str {
+        match self.db.get_database_backend() {
+            DbBackend::Postgres => "clerk_sync.processed_events",
+            _ => "clerk_sync_processed_events",
+        }
+    }
+
+    /// What became of an event.
+    pub(crate) async fn outcome(&self, id: &str) -> Option<String> {
+        let query = processed_events::outcomes(self.db.get_database_backend(), &[id]);
+        let row = self
+            .db
+            .query_all(&query)
+            .await
+            .unwrap()
+            .into_iter()
+            .next()?;
+        Some(row.try_get_by_index(1).unwrap())
+    }
+
+    /// The same database through another address.
+    pub(crate) fn through(&self, address: std::net::SocketAddr) -> ServerUrl {
+        through(&self.url, address)
+    }
+
+    pub(crate) async fn remove(self) {
+        let Self { db, kind, .. } = self;
+        db.close().await.unwrap();
+        if let Kind::Postgres { name } = kind {
+            on_admin(&format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await;
+        }
+    }
+}
+
+pub(crate) fn through(url: &ServerUrl, address: std::net::SocketAddr) -> ServerUrl {
+    let mut url = url.expose().clone();
+    url.set_ip_host(address.ip()).unwrap();
+    url.set_port(Some(address.port())).unwrap();
+    url.as_str().parse().unwrap()
+}
+
+/// Host and port of a server.
+pub(crate) fn authority(url: &ServerUrl) -> String {
+    let url = url.expose();
+    format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
+}
+
+async fn on_admin(sql: &str) {
+    let db = database::connect(&server("DATABASE_URL"), 1).await.unwrap();
+    db.execute_unprepared(sql).await.unwrap();
+    db.close().await.unwrap();
+}
+
+/// A topology of its own on RabbitMQ.
+pub(crate) struct TestQueue {
+    pub(crate) server: amqp::Server,
+}
+
+impl TestQueue {
+    /// Nothing declared yet.
+    pub(crate) fn bare(ladder: &str) -> Self {
+        let topology = Topology {
+            prefix: unique(),
+            ladder: ladder.parse().unwrap(),
+            ..Topology::default()
+        };
+        Self {
+            server: amqp::Server {
+                url: server("AMQP_URL"),
+                ca: None,
+                topology,
+            },
+        }
+    }
+
+    pub(crate) async fn new() -> Self {
+        Self::with_ladder("5s,30s,2m,10m,1h").await
+    }
+
+    pub(crate) async fn with_ladder(ladder: &str) -> Self {
+        let queue = Self::bare(ladder);
+        amqp::setup(&queue.server).await.unwrap();
+        queue
+    }
+
+    pub(crate) fn env(&self, env: &mut Env) {
+        env.insert("AMQP_URL", self.server.url.expose().to_string());
+        env.insert("QUEUE_PREFIX", self.server.topology.prefix.clone());
+        env.insert("RETRY_DELAYS", self.server.topology.ladder.to_string());
+    }
+
+    pub(crate) async fn depth(&self, queue: &str) -> u32 {
+        amqp::depth(&self.server, queue).await.unwrap()
+    }
+
+    pub(crate) async fn channel(&self) -> (lapin::Connection, lapin::Channel) {
+        let url = self.server.url.expose().as_str();
+        let connection = lapin::Connection::connect(url, Default::default())
+            .await
+            .unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        (connection, channel)
+    }
+
+    /// Takes everything that is in a queue.
+    pub(crate) async fn drain(&self, queue: &str) -> Vec<Taken> {
+        let (_connection, channel) = self.channel().await;
+        let mut taken = Vec::new();
+        let options = BasicGetOptions { no_ack: true };
+        while let Some(got) = channel.basic_get(queue.into(), options).await.unwrap() {
+            let headers = got.properties.headers().clone().unwrap_or_default();
+            taken.push(Taken {
+                id: got
+                    .properties
+                    .message_id()
+                    .as_ref()
+                    .map(ToString::to_string),
+                event_type: got.properties.kind().as_ref().map(ToString::to_string),
+                delivery_mode: *got.properties.delivery_mode(),
+                body: got.delivery.data,
+                headers,
+            });
+        }
+        taken
+    }
+
+    pub(crate) async fn publish_by_hand(&self, routing_key: &str, body: &[u8]) {
+        let (_connection, channel) = self.channel().await;
+        let exchange = self.server.topology.events();
+        let options = BasicPublishOptions::default();
+        channel
+            .basic_publish(
+                exchange.as_str().into(),
+                routing_key.into(),
+                options,
+                body,
+                lapin::BasicProperties::default(),
+            )
+            .await
+            .unwrap();
+    }
+
+    pub(crate) async fn remove(self) {
+        amqp::remove(&self.server).await.unwrap();
+    }
+}
+
+/// A message taken from a queue.
+pub(crate) struct Taken {
+    pub(crate) id: Option<String>,
+    pub(crate) event_type: Option<String>,
+    pub(crate) delivery_mode: Option<u8>,
+    pub(crate) body: Vec<u8>,
+    headers: FieldTable,
+}
+
+impl Taken {
+    pub(crate) fn text(&self, header: &str) -> Option<String> {
+        match self.headers.inner().get(header)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn number(&self, header: &str) -> Option<i64> {
+        match self.headers.inner().get(header)? {
+            AMQPValue::LongLongInt(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
