@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use crate::harness::{
     SOON,
-    clerk::{Letter, SECRET, created, deleted, deliver_all, event, updated, user},
+    clerk::{Letter, SECRET, client, created, deleted, deliver, deliver_all, event, updated, user},
     eventually,
     process::{Process, base_env},
     proxy::{Mode, Proxy},
@@ -119,6 +119,41 @@ async fn a_database_away_at_the_start_or_cut_while_migrating_is_waited_for() {
         queue.remove().await;
         db.remove().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_found_unfit_later_ends_the_process_and_keeps_what_was_queued() {
+    let db = TestDb::postgres().await;
+    db.execute("CREATE TABLE users (id integer)").await;
+    let queue = TestQueue::bare("5s");
+    let proxy = Proxy::to(authority(&db.url)).await;
+    proxy.set(Mode::Closed);
+    let mut env = base_env();
+    queue.env(&mut env);
+    env.insert(
+        "DATABASE_URL",
+        db.through(proxy.address).expose().to_string(),
+    );
+    env.insert("CLERK_WEBHOOK_SIGNING_SECRET", SECRET.to_owned());
+    let mut up = Process::start("clerk-sync", &["up"], &env);
+    let url = up.webhook_url().await;
+    // A client that keeps its connection must not keep the process.
+    let client = client();
+    deliver(&client, &url, &created("user_1", "a@a.example")).await;
+    proxy.set(Mode::Open);
+    assert_eq!(up.wait().await.code(), Some(1), "{}", up.output());
+    assert!(
+        up.output().contains("found integer, wanted text"),
+        "{}",
+        up.output()
+    );
+    assert_eq!(
+        queue.depth(&queue.server.topology.apply()).await,
+        1,
+        "the event waits"
+    );
+    queue.remove().await;
+    db.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
