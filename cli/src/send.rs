@@ -230,7 +230,8 @@ async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let secret = match &args.clerk_webhook_signing_secret {
+    let configured = args.clerk_webhook_signing_secret.as_ref();
+    let secret = match configured.filter(|secret| !secret.expose().is_empty()) {
         Some(secret) => secret.clone(),
         None => DataFolder::new(&args.data).secret()?.with_context(|| {
             format!(

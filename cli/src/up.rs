@@ -62,9 +62,9 @@ pub(crate) struct UpArgs {
     /// The Clerk endpoint's Signing Secret (whsec_…); several with commas between them
     #[arg(
         long, env, hide_env_values = true, hide_default_value = true, value_name = "SECRETS",
-        value_parser = signing_secret, default_value = older_signing_secret()
+        value_parser = configured_secret, default_value = ""
     )]
-    clerk_webhook_signing_secret: Option<Verifier>,
+    clerk_webhook_signing_secret: ConfiguredSecret,
     #[command(flatten)]
     topology: TopologyArgs,
     #[command(flatten)]
@@ -73,6 +73,17 @@ pub(crate) struct UpArgs {
     worker: WorkerArgs,
     #[command(flatten)]
     process: ProcessArgs,
+}
+
+/// Who may sign, unless that was left to us: unset, or blank as `.env.example` has it.
+#[derive(Clone)]
+struct ConfiguredSecret(Option<Verifier>);
+
+fn configured_secret(text: &str) -> Result<ConfiguredSecret, String> {
+    if text.trim().is_empty() && older_signing_secret().is_none() {
+        return Ok(ConfiguredSecret(None));
+    }
+    signing_secret(text).map(Some).map(ConfiguredSecret)
 }
 
 pub(crate) fn run(args: UpArgs) -> ExitCode {
@@ -99,7 +110,7 @@ struct Parts {
 async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut folder = DataFolder::new(&args.data);
     folder.create()?;
-    let made = match (&args.clerk_webhook_signing_secret, args.demo) {
+    let made = match (&args.clerk_webhook_signing_secret.0, args.demo) {
         (Some(_), false) => None,
         (None, _) | (_, true) => Some(folder.secret_or_new()?),
     };
@@ -107,7 +118,7 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         folder = folder.demo();
         demo::prepare(&mut args, &folder)?;
     }
-    let verifier = match (&made, args.clerk_webhook_signing_secret.take()) {
+    let verifier = match (&made, args.clerk_webhook_signing_secret.0.take()) {
         (None, Some(configured)) => configured,
         (Some((secret, path)), _) => signing_secret(secret.expose())
             .map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?,

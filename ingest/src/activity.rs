@@ -235,3 +235,142 @@ fn length_on_the_wire<B: Body>(request: &Request<B>) -> Option<u64> {
     let head = request.method().as_str().len() + target + REQUEST_LINE + headers + END;
     Some(head as u64 + body)
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        head: Duration::from_secs(5),
+        idle: Duration::from_secs(75),
+    };
+
+    fn after(activity: &Activity, seconds: u64, ending: bool) -> Verdict {
+        let now = Instant::now() + Duration::from_secs(seconds);
+        match activity.verdict(LIMITS, ending, now) {
+            Verdict::WaitUntil(again) => {
+                // Never a busy loop, and never later than the next possible deadline.
+                assert!(
+                    again > now && again <= now + LIMITS.head,
+                    "{:?}",
+                    again - now
+                );
+                Verdict::WaitUntil(now)
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn waits(verdict: Verdict) -> bool {
+        matches!(verdict, Verdict::WaitUntil(_))
+    }
+
+    fn request() -> Request<Full<&'static [u8]>> {
+        Request::post("/hook")
+            .header("host", "test")
+            .body(Full::new(&b"body"[..]))
+            .unwrap()
+    }
+
+    const WIRE: &[u8] = b"POST /hook HTTP/1.1\r\nhost: test\r\n\r\nbody";
+
+    #[test]
+    fn each_stage_has_its_own_time_limit() {
+        let activity = Arc::new(Activity::new(Instant::now()));
+        assert!(waits(after(&activity, 4, false)));
+        assert_eq!(
+            after(&activity, 6, false),
+            Verdict::Idle,
+            "nothing ever came"
+        );
+        activity.received(b"POST");
+        assert!(waits(after(&activity, 4, false)));
+        assert_eq!(after(&activity, 6, false), Verdict::SlowHead);
+        let serving = activity.begin(&request());
+        assert!(
+            waits(after(&activity, 1000, false)),
+            "the handler has limits of its own"
+        );
+        drop(serving);
+        assert!(waits(after(&activity, 74, false)));
+        assert_eq!(after(&activity, 76, false), Verdict::Idle);
+        activity.received(b"\r\n");
+        assert!(
+            waits(after(&activity, 74, false)),
+            "an empty line is no head"
+        );
+        activity.received(b"P");
+        assert_eq!(after(&activity, 6, false), Verdict::SlowHead);
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_stuck_and_never_idle() {
+        let activity = Activity::new(Instant::now());
+        activity.received(b"POST");
+        activity.blocked(true);
+        assert!(waits(after(&activity, 9, true)));
+        assert_eq!(after(&activity, 11, false), Verdict::Stuck);
+        activity.blocked(false);
+        assert_eq!(after(&activity, 11, false), Verdict::SlowHead);
+    }
+
+    #[test]
+    fn when_ending_only_what_has_begun_may_go_on() {
+        let activity = Arc::new(Activity::new(Instant::now()));
+        assert_eq!(after(&activity, 0, true), Verdict::Idle);
+        activity.received(b"POST");
+        assert!(waits(after(&activity, 0, true)), "a head may be completed");
+        let serving = activity.begin(&request());
+        assert!(waits(after(&activity, 0, true)));
+        drop(serving);
+        assert_eq!(after(&activity, 0, true), Verdict::Idle);
+    }
+
+    #[test]
+    fn the_preface_is_recognised_in_any_pieces() {
+        for cut in 1..PREFACE.len() {
+            let activity = Activity::new(Instant::now());
+            activity.received(&PREFACE[..cut]);
+            assert!(!activity.is_http2());
+            assert_eq!(after(&activity, 6, false), Verdict::SlowHead);
+            activity.received(&[&PREFACE[cut..], b"settings"].concat());
+            assert!(activity.is_http2());
+            assert!(waits(after(&activity, 74, false)));
+            assert_eq!(after(&activity, 76, false), Verdict::Idle);
+        }
+        let activity = Activity::new(Instant::now());
+        activity.received(b"PRI /");
+        activity.received(PREFACE);
+        assert!(!activity.is_http2(), "only at the beginning");
+    }
+
+    #[test]
+    fn pipelined_requests_are_seen_to_wait() {
+        let activity = Arc::new(Activity::new(Instant::now()));
+        for _ in 0..2 {
+            activity.received(&WIRE.repeat(3));
+            for waiting in [true, true, false] {
+                let _serving = activity.begin(&request());
+                assert_eq!(activity.has_more_waiting(), waiting);
+            }
+            activity.received(b"\r\n");
+        }
+        // One that arrives while another is served.
+        activity.received(WIRE);
+        let _serving = activity.begin(&request());
+        assert!(!activity.has_more_waiting());
+        activity.received(b"POST");
+        assert!(activity.has_more_waiting());
+    }
+
+    #[test]
+    fn a_proxys_request_line_is_measured_too() {
+        let request = Request::post("http://h.example:8080/hook?a=b")
+            .body(Full::new(&b""[..]))
+            .unwrap();
+        let wire = "POST http://h.example:8080/hook?a=b HTTP/1.1\r\n\r\n";
+        assert_eq!(length_on_the_wire(&request), Some(wire.len() as u64));
+    }
+}

@@ -3,7 +3,11 @@
 
 use std::{net::SocketAddr, str::FromStr as _, sync::LazyLock, time::Duration};
 
-use clerk_sync_pipeline::{queue::CONFIRM_TIMEOUT, secret::Secret};
+use clerk_sync_pipeline::{
+    config::{AmqpArgs, ProcessArgs},
+    queue::CONFIRM_TIMEOUT,
+    secret::Secret,
+};
 use http::uri::PathAndQuery;
 
 use crate::{verify::Verifier, webhook::ANSWER_WITHIN};
@@ -16,6 +20,35 @@ const MAX_MAX_BODY_BYTES: usize = 16 << 20;
 const MAX_COUNT: usize = 1_000_000;
 /// Longest of the timeouts; more is a typing error.
 const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
+
+/// Receives Clerk's webhooks: verifies each, queues its exact bytes in RabbitMQ, answers 204
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "clerk-sync-ingest", version)]
+pub struct Args {
+    /// The Clerk endpoint's Signing Secret (whsec_…), from the dashboard: Configure, Webhooks, the
+    /// endpoint. Several, with commas between them, while it is rotated
+    #[arg(
+        long, env, hide_env_values = true, hide_default_value = true, value_name = "SECRETS",
+        value_parser = signing_secret, default_value = older_signing_secret(),
+        required = older_signing_secret().is_none()
+    )]
+    pub clerk_webhook_signing_secret: Verifier,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub ingest: IngestArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub amqp: AmqpArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub process: ProcessArgs,
+}
+
+impl AsRef<ProcessArgs> for Args {
+    fn as_ref(&self) -> &ProcessArgs {
+        &self.process
+    }
+}
 
 /// The webhook port and its limits.
 #[derive(Clone, Debug, clap::Args)]

@@ -11,7 +11,7 @@ use crate::harness::{
     eventually,
     process::{Process, base_env},
     proxy::{Mode, Proxy},
-    servers::{TestQueue, authority, through},
+    servers::{TestQueue, authority, broker_alone, rabbitmqctl, through},
 };
 
 /// An ingester whose broker is reached through a proxy.
@@ -265,7 +265,7 @@ async fn an_unrouted_event_is_kept_and_a_returned_one_is_a_503() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_topology_is_named_with_the_command_that_makes_it() {
-    let door = Door::open(TestQueue::bare("5s")).await;
+    let door = Door::open(TestQueue::bare("5s").await).await;
     eventually("the cause is told", SOON, async || {
         let (status, body) = door.ingest.admin("/readyz").await;
         status == 503 && body.contains("clerk-sync setup")
@@ -281,8 +281,52 @@ async fn a_missing_topology_is_named_with_the_command_that_makes_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_alarm_is_a_503_and_shows_in_readiness_until_it_is_over() {
+    let alone = broker_alone().await;
+    let queue = TestQueue::on_a_broker_held("5s");
+    clerk_sync_pipeline::queue::amqp::setup(&queue.server)
+        .await
+        .unwrap();
+    let door = Door::open(queue).await;
+    door.ingest.ready().await;
+    let letter = created("user_1", "a@a.example");
+    assert_eq!(door.post(&letter).await, 204);
+
+    rabbitmqctl(&["set_vm_memory_high_watermark", "0.00001"]).await;
+    // The first publish makes the broker say so; it is answered in time all the same.
+    eventually("publishes are refused", SOON, async || {
+        door.post(&letter).await == 503
+    })
+    .await;
+    eventually("the alarm is told", SOON, async || {
+        door.ingest.admin("/readyz").await.1.contains("alarm")
+    })
+    .await;
+    let started = std::time::Instant::now();
+    assert_eq!(door.post(&letter).await, 503);
+    assert!(
+        started.elapsed() < Duration::from_secs(2),
+        "at once, now that it is known"
+    );
+
+    rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await;
+    door.ingest.ready().await;
+    assert_eq!(door.post(&created("user_2", "b@a.example")).await, 204);
+    let queue = door.queue.server.topology.apply();
+    let queued = door.queue.drain(&queue).await;
+    assert!(
+        queued
+            .iter()
+            .filter_map(|taken| taken.id.as_ref())
+            .any(|id| *id == letter.id)
+    );
+    door.close().await;
+    drop(alone);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_is_a_503_and_takes_events_again_when_it_has_room() {
-    let mut queue = TestQueue::bare("5s");
+    let mut queue = TestQueue::bare("5s").await;
     queue.server.topology.max_length_bytes = 20_000;
     clerk_sync_pipeline::queue::amqp::setup(&queue.server)
         .await

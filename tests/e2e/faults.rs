@@ -29,7 +29,7 @@ impl Site {
     }
 
     async fn open_on(db: TestDb, ladder: &str) -> Self {
-        let queue = TestQueue::bare(ladder);
+        let queue = TestQueue::bare(ladder).await;
         let proxy = Proxy::to(authority(&db.url)).await;
         let mut env = base_env();
         queue.env(&mut env);
@@ -97,7 +97,7 @@ async fn a_database_away_for_20_seconds_costs_no_event_and_no_dead_letter() {
 async fn a_database_away_at_the_start_or_cut_while_migrating_is_waited_for() {
     for cut_after in [0, 5, 20, 60] {
         let db = TestDb::postgres().await;
-        let queue = TestQueue::bare("5s");
+        let queue = TestQueue::bare("5s").await;
         let proxy = Proxy::to(authority(&db.url)).await;
         let mut env = base_env();
         queue.env(&mut env);
@@ -125,7 +125,7 @@ async fn a_database_away_at_the_start_or_cut_while_migrating_is_waited_for() {
 async fn a_database_found_unfit_later_ends_the_process_and_keeps_what_was_queued() {
     let db = TestDb::postgres().await;
     db.execute("CREATE TABLE users (id integer)").await;
-    let queue = TestQueue::bare("5s");
+    let queue = TestQueue::bare("5s").await;
     let proxy = Proxy::to(authority(&db.url)).await;
     proxy.set(Mode::Closed);
     let mut env = base_env();

@@ -91,14 +91,14 @@ async fn every_fixture_embedded_with_postgresql() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fixture_through_rabbitmq_with_sqlite() {
-    let queue = TestQueue::bare("5s,30s,2m,10m,1h");
+    let queue = TestQueue::bare("5s,30s,2m,10m,1h").await;
     the_story_ends_well(TestDb::sqlite().await, Some(&queue)).await;
     queue.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_fixture_through_rabbitmq_with_postgresql() {
-    let queue = TestQueue::bare("5s,30s,2m,10m,1h");
+    let queue = TestQueue::bare("5s,30s,2m,10m,1h").await;
     the_story_ends_well(TestDb::postgres().await, Some(&queue)).await;
     queue.remove().await;
 }

@@ -1,13 +1,11 @@
 //! The binary's settings.
 
-use std::process::Output;
-
-use tokio::process::Command;
+use std::process::{Command, Output};
 
 use crate::rig::SECRET;
 
 /// Runs the binary, with these settings and none from here, in a folder without `.env`.
-async fn ingester(settings: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
+fn ingester(settings: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>, String) {
     let Output {
         status,
         stdout,
@@ -17,9 +15,7 @@ async fn ingester(settings: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>
         .env_clear()
         .envs(settings.iter().copied())
         .current_dir(env!("CARGO_TARGET_TMPDIR"))
-        .kill_on_drop(true)
         .output()
-        .await
         .unwrap();
     (
         status.code(),
@@ -27,8 +23,8 @@ async fn ingester(settings: &[(&str, &str)], arguments: &[&str]) -> (Option<i32>
     )
 }
 
-#[tokio::test]
-async fn all_that_is_wrong_is_named_at_once_and_no_secret_is_shown() {
+#[test]
+fn all_that_is_wrong_is_named_at_once_and_no_secret_is_shown() {
     let (code, said) = ingester(
         &[
             (
@@ -47,8 +43,7 @@ async fn all_that_is_wrong_is_named_at_once_and_no_secret_is_shown() {
             ("ADMIN_LISTEN", "9464"),
         ],
         &[],
-    )
-    .await;
+    );
     assert_eq!(code, Some(64), "{said}");
     for named in [
         "CLERK_WEBHOOK_SIGNING_SECRET",
@@ -74,9 +69,9 @@ async fn all_that_is_wrong_is_named_at_once_and_no_secret_is_shown() {
     );
 }
 
-#[tokio::test]
-async fn what_is_missing_is_named_with_the_place_to_find_it() {
-    let (code, said) = ingester(&[], &[]).await;
+#[test]
+fn what_is_missing_is_named_with_the_place_to_find_it() {
+    let (code, said) = ingester(&[], &[]);
     assert_eq!(code, Some(64), "{said}");
     assert!(
         said.contains("CLERK_WEBHOOK_SIGNING_SECRET") && said.contains("AMQP_URL"),
@@ -85,12 +80,12 @@ async fn what_is_missing_is_named_with_the_place_to_find_it() {
     assert!(said.contains("dashboard"), "{said}");
 }
 
-#[tokio::test]
-async fn the_older_name_of_the_secret_is_read_when_the_newer_is_not_set() {
+#[test]
+fn the_older_name_of_the_secret_is_read_when_the_newer_is_not_set() {
     // AMQP_URL is missing in each, so nothing starts.
     let older = ("CLERK_WEBHOOK_SECRET", SECRET);
     for settings in [&[older][..], &[older, ("CLERK_WEBHOOK_SIGNING_SECRET", "")]] {
-        let (code, said) = ingester(settings, &[]).await;
+        let (code, said) = ingester(settings, &[]);
         assert_eq!(code, Some(64));
         assert!(
             said.contains("AMQP_URL") && !said.contains("SIGNING_SECRET"),
@@ -98,20 +93,19 @@ async fn the_older_name_of_the_secret_is_read_when_the_newer_is_not_set() {
         );
     }
     let settings = [older, ("CLERK_WEBHOOK_SIGNING_SECRET", "whsec_dGVzdA==")];
-    let (_, said) = ingester(&settings, &[]).await;
+    let (_, said) = ingester(&settings, &[]);
     assert!(said.contains("too short"), "the newer name wins: {said}");
 }
 
-#[tokio::test]
-async fn help_is_no_mistake_and_shows_no_secret() {
+#[test]
+fn help_is_no_mistake_and_shows_no_secret() {
     let (code, said) = ingester(
         &[
             ("CLERK_WEBHOOK_SECRET", SECRET),
             ("AMQP_URL", "amqp://me:hunter2@broker"),
         ],
         &["--help"],
-    )
-    .await;
+    );
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("CLERK_WEBHOOK_SIGNING_SECRET"), "{said}");
     assert!(
@@ -120,8 +114,8 @@ async fn help_is_no_mistake_and_shows_no_secret() {
     );
 }
 
-#[tokio::test]
-async fn a_port_in_use_is_named_with_its_setting() {
+#[test]
+fn a_port_in_use_is_named_with_its_setting() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = taken.local_addr().unwrap().to_string();
     let (code, said) = ingester(
@@ -132,8 +126,7 @@ async fn a_port_in_use_is_named_with_its_setting() {
             ("ADMIN_LISTEN", "127.0.0.1:0"),
         ],
         &[],
-    )
-    .await;
+    );
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("LISTEN") && said.contains(&listen), "{said}");
 }

@@ -64,7 +64,7 @@ async fn a_request_during_the_linger_is_served_and_one_after_it_refused() {
     let mut early = rig.connect().await;
     let mut slow = rig.connect().await;
     let mut idle = rig.connect().await;
-    for wire in [&mut early, &mut idle] {
+    for wire in [&mut early, &mut slow, &mut idle] {
         wire.send(&signed("msg_0", BODY)).await;
         wire.answer().await.is_accepted();
     }

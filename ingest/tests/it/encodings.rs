@@ -161,7 +161,7 @@ async fn http_1_0_is_answered_and_closed() {
 type Http2 = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
 
 /// An HTTP/2 connection with prior knowledge.
-pub async fn http2(rig: &Rig) -> Http2 {
+pub(crate) async fn http2(rig: &Rig) -> Http2 {
     let stream = TcpStream::connect(rig.address).await.unwrap();
     let (sender, connection) = within(hyper::client::conn::http2::handshake(
         TokioExecutor::new(),
@@ -174,7 +174,7 @@ pub async fn http2(rig: &Rig) -> Http2 {
 }
 
 /// A signed HTTP/2 request.
-pub fn http2_request(rig: &Rig, id: &str, body: &[u8]) -> Request<Full<Bytes>> {
+pub(crate) fn http2_request(rig: &Rig, id: &str, body: &[u8]) -> Request<Full<Bytes>> {
     let now = now_s();
     Request::post(format!("http://{}{PATH}", rig.address))
         .header("svix-id", id)

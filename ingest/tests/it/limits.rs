@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clerk_sync_pipeline::telemetry::WebhookOutcome;
 use futures_util::future::join_all;
-use tokio::{io::AsyncWriteExt as _, time::Instant};
+use tokio::{io::AsyncWriteExt as _, net::TcpSocket, time::Instant};
 
 use crate::{
     encodings::{http2, http2_request},
@@ -192,11 +192,7 @@ async fn a_client_that_leaves_in_mid_body_harms_nobody() {
         rig.counted(WebhookOutcome::MalformedBody) + rig.counted(WebhookOutcome::Overloaded) >= 1
     })
     .await;
-    let mut answer = rig.ask(&whole).await;
-    while answer.status == 503 {
-        answer = rig.ask(&whole).await;
-    }
-    answer.is_accepted();
+    within(accepted_at_last(&rig, &whole)).await;
     assert_eq!(rig.event().await.body, BODY);
     rig.no_event();
 }
@@ -210,11 +206,17 @@ async fn a_client_that_leaves_before_the_confirm_gives_its_place_back() {
     rig.publishing(1).await;
     drop(wire);
     rig.behaviour.send_replace(Behaviour::Confirm);
-    let mut answer = rig.ask(&signed("msg_2", BODY)).await;
-    while answer.status == 503 {
-        answer = rig.ask(&signed("msg_2", BODY)).await;
+    within(accepted_at_last(&rig, &signed("msg_2", BODY))).await;
+}
+
+/// Asks until there is a place.
+async fn accepted_at_last(rig: &Rig, request: &[u8]) {
+    loop {
+        let answer = rig.ask(request).await;
+        if answer.status != 503 {
+            return answer.is_accepted();
+        }
     }
-    answer.is_accepted();
 }
 
 #[tokio::test]
@@ -340,13 +342,15 @@ async fn a_request_that_is_served_is_never_idle() {
 #[tokio::test]
 async fn a_client_that_never_reads_its_answers_is_given_up() {
     let rig = Rig::start().await;
-    let mut wire = rig.connect().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut stream = socket.connect(rig.address).await.unwrap();
     let flood = request("", b"").repeat(1000);
     // Answers fill the kernel's buffers, the server stops reading, then our writes stop too, until
     // the server lets go.
     let flooded = within(async {
         loop {
-            if let Err(error) = wire.stream.write_all(&flood).await {
+            if let Err(error) = stream.write_all(&flood).await {
                 return error;
             }
         }
@@ -364,4 +368,18 @@ async fn a_client_that_never_reads_its_answers_is_given_up() {
     let mut other = Wire::connect(rig.address).await.unwrap();
     other.send(&signed("msg_2", BODY)).await;
     other.answer().await.is_accepted();
+}
+
+#[tokio::test]
+async fn a_queue_that_never_answers_is_503_within_10_s() {
+    let rig = Rig::start().await;
+    rig.behaviour.send_replace(Behaviour::Hold);
+    let started = Instant::now();
+    let answer = rig.ask(&signed("msg_1", BODY)).await;
+    answer.is_problem(503, "queue_unavailable");
+    assert!(
+        started.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        started.elapsed()
+    );
 }

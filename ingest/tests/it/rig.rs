@@ -11,7 +11,7 @@ use clerk_sync_pipeline::{
     queue::{Publish, PublishError},
     telemetry::{Label as _, Metrics, WebhookOutcome},
 };
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -21,16 +21,17 @@ use tokio::{
     time::timeout,
 };
 
-pub const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
-pub const OTHER_SECRET: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl";
-pub const PATH: &str = "/api/webhooks/clerk";
-pub const BODY: &[u8] = br#"{"data":{"id":"user_1"},"object":"event","type":"user.created"}"#;
+pub(crate) const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+pub(crate) const OTHER_SECRET: &str = "whsec_plJ3nmyCDGBKInavdOK15jsl";
+pub(crate) const PATH: &str = "/api/webhooks/clerk";
+pub(crate) const BODY: &[u8] =
+    br#"{"data":{"id":"user_1"},"object":"event","type":"user.created"}"#;
 /// Longest wait for anything that should happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How the queue behaves.
 #[derive(Clone, Debug)]
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     Confirm,
     /// Neither confirms nor fails until it behaves otherwise.
     Hold,
@@ -40,7 +41,7 @@ pub enum Behaviour {
 
 /// The stand-in queue: what it confirmed is in a channel.
 #[derive(Clone)]
-pub struct Queue {
+pub(crate) struct Queue {
     behaviour: watch::Receiver<Behaviour>,
     waiting: Arc<watch::Sender<usize>>,
     confirmed: mpsc::Sender<Event>,
@@ -71,11 +72,11 @@ impl Publish for Queue {
 }
 
 /// A running ingester.
-pub struct Rig {
-    pub address: SocketAddr,
-    pub metrics: Arc<Metrics>,
-    pub behaviour: watch::Sender<Behaviour>,
-    pub shutdown: Shutdown,
+pub(crate) struct Rig {
+    pub(crate) address: SocketAddr,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) behaviour: watch::Sender<Behaviour>,
+    pub(crate) shutdown: Shutdown,
     waiting: watch::Receiver<usize>,
     confirmed: mpsc::Receiver<Event>,
     server: JoinHandle<()>,
@@ -88,15 +89,15 @@ struct Cli {
 }
 
 impl Rig {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }
 
-    pub async fn with(change: impl FnOnce(&mut IngestArgs)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut IngestArgs)) -> Self {
         Self::with_secrets(SECRET, change).await
     }
 
-    pub async fn with_secrets(secrets: &str, change: impl FnOnce(&mut IngestArgs)) -> Self {
+    pub(crate) async fn with_secrets(secrets: &str, change: impl FnOnce(&mut IngestArgs)) -> Self {
         let mut args = Cli::parse_from(["test"]).ingest;
         change(&mut args);
         let verifier = signing_secret(secrets).unwrap();
@@ -131,46 +132,46 @@ impl Rig {
         }
     }
 
-    pub async fn connect(&self) -> Wire {
+    pub(crate) async fn connect(&self) -> Wire {
         Wire::connect(self.address).await.unwrap()
     }
 
     /// One request on a connection of its own.
-    pub async fn ask(&self, request: &[u8]) -> Answer {
+    pub(crate) async fn ask(&self, request: &[u8]) -> Answer {
         let mut wire = self.connect().await;
         wire.send(request).await;
         wire.answer().await
     }
 
     /// The next event that the queue confirmed.
-    pub async fn event(&mut self) -> Event {
+    pub(crate) async fn event(&mut self) -> Event {
         within(self.confirmed.recv())
             .await
             .expect("the server runs")
     }
 
     /// Every event confirmed by now.
-    pub fn events(&mut self) -> Vec<Event> {
+    pub(crate) fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.confirmed.try_recv().ok()).collect()
     }
 
-    pub fn no_event(&mut self) {
+    pub(crate) fn no_event(&mut self) {
         assert!(self.confirmed.try_recv().is_err(), "nothing was queued");
     }
 
     /// Waits until so many publishes wait for their confirm.
-    pub async fn publishing(&mut self, count: usize) {
+    pub(crate) async fn publishing(&mut self, count: usize) {
         within(self.waiting.wait_for(|waiting| *waiting == count))
             .await
             .expect("the server runs");
     }
 
-    pub fn counted(&self, outcome: WebhookOutcome) -> u64 {
+    pub(crate) fn counted(&self, outcome: WebhookOutcome) -> u64 {
         self.metrics.webhook_requests.get(outcome).get()
     }
 
     /// What was counted, all outcomes together and each that is not zero.
-    pub fn all_counted(&self) -> Vec<(&'static str, u64)> {
+    pub(crate) fn all_counted(&self) -> Vec<(&'static str, u64)> {
         let counts = WebhookOutcome::ALL
             .iter()
             .map(|outcome| (outcome.as_str(), self.counted(*outcome)));
@@ -178,19 +179,19 @@ impl Rig {
     }
 
     /// Requests the end, and waits for it.
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.shutdown.request();
         within(self.server).await.unwrap();
     }
 }
 
 /// Waits, but not for ever.
-pub async fn within<F: Future>(future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("in time")
 }
 
 /// Waits for a condition.
-pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let wait = async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -201,12 +202,17 @@ pub async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
         .unwrap_or_else(|_| panic!("{what}, in time"));
 }
 
-pub fn now_s() -> i64 {
+pub(crate) fn now_s() -> i64 {
     Millis::now().0 / 1000
 }
 
 /// A signature as Svix makes it, by other means than the code under test.
-pub fn sign(secret: &str, id: &str, timestamp: impl std::fmt::Display, body: &[u8]) -> String {
+pub(crate) fn sign(
+    secret: &str,
+    id: &str,
+    timestamp: impl std::fmt::Display,
+    body: &[u8],
+) -> String {
     let key = STANDARD
         .decode(secret.strip_prefix("whsec_").unwrap())
         .unwrap();
@@ -217,14 +223,14 @@ pub fn sign(secret: &str, id: &str, timestamp: impl std::fmt::Display, body: &[u
 }
 
 /// The three headers of a body signed now.
-pub fn signed_headers(id: &str, body: &[u8]) -> String {
+pub(crate) fn signed_headers(id: &str, body: &[u8]) -> String {
     let now = now_s();
     let signature = sign(SECRET, id, now, body);
     format!("svix-id: {id}\r\nsvix-timestamp: {now}\r\nsvix-signature: {signature}\r\n")
 }
 
 /// A whole request with these headers (each line ended) and body.
-pub fn request(headers: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn request(headers: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
     let head =
         format!("POST {PATH} HTTP/1.1\r\nhost: test\r\n{headers}content-length: {length}\r\n\r\n");
@@ -232,25 +238,25 @@ pub fn request(headers: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// A request as Clerk sends it.
-pub fn signed(id: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn signed(id: &str, body: &[u8]) -> Vec<u8> {
     request(&signed_headers(id, body), body)
 }
 
 /// A connection on which bytes are written, and answers read one by one.
-pub struct Wire {
-    pub stream: TcpStream,
+pub(crate) struct Wire {
+    pub(crate) stream: TcpStream,
     read: Vec<u8>,
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Wire {
-    pub async fn connect(address: SocketAddr) -> std::io::Result<Self> {
+    pub(crate) async fn connect(address: SocketAddr) -> std::io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self {
@@ -259,19 +265,19 @@ impl Wire {
         })
     }
 
-    pub async fn send(&mut self, bytes: &[u8]) {
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
         within(self.stream.write_all(bytes)).await.unwrap();
     }
 
     /// The next answer; panics when there is none.
-    pub async fn answer(&mut self) -> Answer {
+    pub(crate) async fn answer(&mut self) -> Answer {
         within(self.try_answer())
             .await
             .expect("an answer, not the end of the connection")
     }
 
     /// The next answer, or `None` when the connection ended before or within it.
-    pub async fn try_answer(&mut self) -> Option<Answer> {
+    pub(crate) async fn try_answer(&mut self) -> Option<Answer> {
         let head_end = loop {
             if let Some(at) = self
                 .read
@@ -312,7 +318,7 @@ impl Wire {
     }
 
     /// Waits until the server closes, with nothing more to read.
-    pub async fn closed(&mut self) {
+    pub(crate) async fn closed(&mut self) {
         assert!(
             within(self.read_more()).await.is_none(),
             "closed, not {:?}",
@@ -329,20 +335,20 @@ impl Wire {
 }
 
 impl Answer {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(found, _)| found == name);
         let (_, value) = values.next()?;
         assert!(values.next().is_none(), "one {name}");
         Some(value)
     }
 
-    pub fn closes(&self) -> bool {
+    pub(crate) fn closes(&self) -> bool {
         self.header("connection") == Some("close")
     }
 
     /// Checks a problem document, whole.
     #[track_caller]
-    pub fn is_problem(&self, status: u16, error: &str) {
+    pub(crate) fn is_problem(&self, status: u16, error: &str) {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(
             self.header("content-type"),
@@ -366,7 +372,7 @@ impl Answer {
     }
 
     #[track_caller]
-    pub fn is_accepted(&self) {
+    pub(crate) fn is_accepted(&self) {
         assert_eq!(self.status, 204, "{}", String::from_utf8_lossy(&self.body));
         assert!(self.body.is_empty());
     }

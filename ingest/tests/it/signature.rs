@@ -211,7 +211,7 @@ fn wrong_secrets_are_all_named_and_never_shown() {
             "{problem}"
         );
     }
-    let many = vec![SECRET; 11].join(",");
+    let many = [SECRET; 11].join(",");
     assert!(signing_secret(&many).unwrap_err().contains("at most 10"));
     let shown = format!("{:?}", signing_secret(SECRET).unwrap());
     assert!(!shown.contains("C2FVsBQ"), "{shown}");

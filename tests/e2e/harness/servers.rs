@@ -1,5 +1,7 @@
 //! The servers that `scripts/test` started, and what a test has on them.
 
+use std::sync::{Arc, LazyLock};
+
 use clerk_sync_entity::{processed_events, users};
 use clerk_sync_pipeline::{
     queue::{Topology, amqp},
@@ -14,6 +16,10 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait as _, QueryOrder as _, Statement,
 };
 use tempfile::TempDir;
+use tokio::{
+    process::Command,
+    sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
+};
 
 use super::process::Env;
 
@@ -160,25 +166,61 @@ async fn on_admin(sql: &str) {
     db.close().await.unwrap();
 }
 
+/// Shared by whoever uses the broker, taken whole by whoever breaks it for all.
+static BROKER: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+
+/// The broker for oneself.
+pub(crate) async fn broker_alone() -> OwnedRwLockWriteGuard<()> {
+    BROKER.clone().write_owned().await
+}
+
+/// Runs rabbitmqctl on the private instance of `scripts/services`.
+pub(crate) async fn rabbitmqctl(args: &[&str]) {
+    let services = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
+    let output = Command::new(services)
+        .arg("rabbitmqctl")
+        .args(args)
+        .output()
+        .await
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
 /// A topology of its own on RabbitMQ.
 pub(crate) struct TestQueue {
     pub(crate) server: amqp::Server,
+    _broker: Option<OwnedRwLockReadGuard<()>>,
 }
 
 impl TestQueue {
     /// Nothing declared yet.
-    pub(crate) fn bare(ladder: &str) -> Self {
+    pub(crate) async fn bare(ladder: &str) -> Self {
+        let broker = BROKER.clone().read_owned().await;
+        Self {
+            _broker: Some(broker),
+            ..Self::on_a_broker_held(ladder)
+        }
+    }
+
+    /// For whoever has the broker alone.
+    pub(crate) fn on_a_broker_held(ladder: &str) -> Self {
         let topology = Topology {
             prefix: unique(),
             ladder: ladder.parse().unwrap(),
             ..Topology::default()
         };
+        let server = amqp::Server {
+            url: server("AMQP_URL"),
+            ca: None,
+            topology,
+        };
         Self {
-            server: amqp::Server {
-                url: server("AMQP_URL"),
-                ca: None,
-                topology,
-            },
+            server,
+            _broker: None,
         }
     }
 
@@ -187,7 +229,7 @@ impl TestQueue {
     }
 
     pub(crate) async fn with_ladder(ladder: &str) -> Self {
-        let queue = Self::bare(ladder);
+        let queue = Self::bare(ladder).await;
         amqp::setup(&queue.server).await.unwrap();
         queue
     }
