@@ -35,7 +35,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Default)]
 pub struct Readiness(Arc<Mutex<BTreeMap<&'static str, Part>>>);
 
-type Probe = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+type Probe =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 #[derive(Clone)]
 enum Part {
@@ -55,7 +56,10 @@ impl Readiness {
     #[must_use]
     pub fn told(&self, name: &'static str) -> ReadinessPart {
         self.set(name, Part::Told(Err("starting".to_owned())));
-        ReadinessPart { readiness: self.clone(), name }
+        ReadinessPart {
+            readiness: self.clone(),
+            name,
+        }
     }
 
     /// Adds a part that is asked for each `/readyz`, with at most 2 s to answer.
@@ -69,7 +73,11 @@ impl Readiness {
     /// Every part that is not ready, with the reason. Empty means ready; a process that has not
     /// named its parts yet is not.
     pub async fn problems(&self) -> Vec<(&'static str, String)> {
-        let parts = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let parts = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let mut problems = Vec::new();
         if parts.is_empty() {
             problems.push(("process", "starting".to_owned()));
@@ -87,7 +95,10 @@ impl Readiness {
     }
 
     fn set(&self, name: &'static str, part: Part) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name, part);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, part);
     }
 }
 
@@ -99,7 +110,8 @@ impl ReadinessPart {
 
     /// The part does not work, for a reason that holds no secret.
     pub fn not_ready(&self, reason: impl Into<String>) {
-        self.readiness.set(self.name, Part::Told(Err(reason.into())));
+        self.readiness
+            .set(self.name, Part::Told(Err(reason.into())));
     }
 }
 
@@ -113,7 +125,11 @@ pub async fn serve(
     drained: impl Future<Output = ()>,
 ) {
     let connections = TaskTracker::new();
-    let admin = Arc::new(Admin { metrics, readiness, shutdown });
+    let admin = Arc::new(Admin {
+        metrics,
+        readiness,
+        shutdown,
+    });
     let mut drained = std::pin::pin!(drained);
     loop {
         let accepted = tokio::select! {
@@ -147,7 +163,10 @@ impl Admin {
             .await;
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         let response = match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, "/livez") => text(StatusCode::OK, "ok\n"),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readyz().await,
@@ -162,7 +181,10 @@ impl Admin {
                 refused.headers_mut().insert(header::ALLOW, allowed);
                 refused
             }
-            _ => text(StatusCode::NOT_FOUND, "this port has /livez, /readyz and /metrics\n"),
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "this port has /livez, /readyz and /metrics\n",
+            ),
         };
         Ok(response)
     }
@@ -173,23 +195,35 @@ impl Admin {
             problems.push(("process", "stopping".to_owned()));
         }
         let ready = problems.is_empty();
-        let problems: serde_json::Map<String, serde_json::Value> =
-            problems.into_iter().map(|(name, reason)| (name.to_owned(), reason.into())).collect();
+        let problems: serde_json::Map<String, serde_json::Value> = problems
+            .into_iter()
+            .map(|(name, reason)| (name.to_owned(), reason.into()))
+            .collect();
         let body = serde_json::json!({ "ready": ready, "problems": problems });
-        let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
         answer(status, "application/json", format!("{body}\n").into_bytes())
     }
 }
 
 fn text(status: StatusCode, body: &'static str) -> Response<Full<Bytes>> {
-    answer(status, "text/plain; charset=utf-8", body.as_bytes().to_vec())
+    answer(
+        status,
+        "text/plain; charset=utf-8",
+        body.as_bytes().to_vec(),
+    )
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     let content_type = http::HeaderValue::from_static(content_type);
-    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, content_type);
     response
 }
 

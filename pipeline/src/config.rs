@@ -83,7 +83,11 @@ impl TopologyArgs {
             ladder: self.retry_delays.clone(),
             max_length_bytes: self.queue_max_bytes,
         };
-        amqp::Server { url, ca: self.amqp_ca_cert.clone(), topology }
+        amqp::Server {
+            url,
+            ca: self.amqp_ca_cert.clone(),
+            topology,
+        }
     }
 }
 
@@ -201,9 +205,9 @@ fn parse_from<T: Parser>(arguments: Vec<OsString>) -> Result<T, ExitCode> {
         Ok(_) => None,
         Err(error) if error.not_found() => None,
         // The crate's own text repeats the line, which may hold a secret.
-        Err(dotenvy::Error::LineParse(_, at)) => {
-            Some(format!(".env: a line cannot be read near character {at}; quote values with spaces"))
-        }
+        Err(dotenvy::Error::LineParse(_, at)) => Some(format!(
+            ".env: a line cannot be read near character {at}; quote values with spaces"
+        )),
         Err(_) => Some(".env: the file cannot be read".to_owned()),
     };
     let parsed = try_parse(T::command(), arguments);
@@ -212,7 +216,11 @@ fn parse_from<T: Parser>(arguments: Vec<OsString>) -> Result<T, ExitCode> {
         (Err(Rejected::Usage(error)), _) => {
             // Help and version are wishes, everything else is a mistake.
             let _ = error.print();
-            Err(if error.use_stderr() { EXIT_BAD_CONFIG.into() } else { ExitCode::SUCCESS })
+            Err(if error.use_stderr() {
+                EXIT_BAD_CONFIG.into()
+            } else {
+                ExitCode::SUCCESS
+            })
         }
         (Ok(_), Some(problem)) => Err(report(&[problem])),
         (Err(Rejected::Settings(problems)), dotenv) => {
@@ -225,7 +233,11 @@ fn parse_from<T: Parser>(arguments: Vec<OsString>) -> Result<T, ExitCode> {
 /// Writes configuration problems to standard error; returns the exit code that says so.
 #[expect(clippy::print_stderr, reason = "logs are not configured yet")]
 pub fn report(problems: &[String]) -> ExitCode {
-    let plural = if problems.len() == 1 { "problem" } else { "problems" };
+    let plural = if problems.len() == 1 {
+        "problem"
+    } else {
+        "problems"
+    };
     eprintln!("error: {} {plural} in the configuration", problems.len());
     for problem in problems {
         eprintln!("  - {problem}");
@@ -374,10 +386,17 @@ mod tests {
         )
         .unwrap_err();
         assert_eq!(problems.len(), 5, "{problems:#?}");
-        for name in
-            ["--amqp-url", "--admin-listen", "--log-format", "--retry-delays", "--queue-prefix"]
-        {
-            assert!(problems.iter().any(|problem| problem.contains(name)), "{name}: {problems:#?}");
+        for name in [
+            "--amqp-url",
+            "--admin-listen",
+            "--log-format",
+            "--retry-delays",
+            "--queue-prefix",
+        ] {
+            assert!(
+                problems.iter().any(|problem| problem.contains(name)),
+                "{name}: {problems:#?}"
+            );
         }
         assert!(!problems.concat().contains("hunter2"), "{problems:#?}");
     }
@@ -386,7 +405,11 @@ mod tests {
     fn what_is_missing_is_told_together_with_what_is_wrong() {
         let problems = parse("x --admin-listen nowhere").unwrap_err();
         assert_eq!(problems.len(), 2, "{problems:#?}");
-        assert!(problems.iter().any(|problem| problem.starts_with("--amqp-url is not set")));
+        assert!(
+            problems
+                .iter()
+                .any(|problem| problem.starts_with("--amqp-url is not set"))
+        );
     }
 
     #[test]

@@ -111,7 +111,9 @@ impl Millis {
     /// The system's clock. Handlers read it once and pass the moment down.
     #[must_use]
     pub fn now() -> Self {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Self(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
 
@@ -136,7 +138,13 @@ mod tests {
             assert!(EventId::parse(bad).is_none(), "{bad:?}");
         }
         assert!(EventType::parse("organizationMembership.created").is_some());
-        for bad in ["", "user created", "user.#\n", "u\u{fc}ser", &"t".repeat(256)] {
+        for bad in [
+            "",
+            "user created",
+            "user.#\n",
+            "u\u{fc}ser",
+            &"t".repeat(256),
+        ] {
             assert!(EventType::parse(bad).is_none(), "{bad:?}");
         }
     }

@@ -205,7 +205,9 @@ impl RetryLadder {
     /// The rung's routing key and the end of its queue's name: `5s`.
     #[must_use]
     pub fn name(&self, rung: Rung) -> String {
-        humantime::format_duration(self.delay(rung)).to_string().replace(' ', "")
+        humantime::format_duration(self.delay(rung))
+            .to_string()
+            .replace(' ', "")
     }
 
     /// Every rung, shortest delay first.
@@ -232,7 +234,10 @@ impl FromStr for RetryLadder {
                 humantime::parse_duration(delay).map_err(|error| format!("`{delay}`: {error}"))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        if delays.iter().any(|delay| delay.as_millis() == 0 || delay.as_secs() > 86_400) {
+        if delays
+            .iter()
+            .any(|delay| delay.as_millis() == 0 || delay.as_secs() > 86_400)
+        {
             return Err("each delay must be between 1ms and 1day".to_owned());
         }
         if !delays.is_sorted_by(|shorter, longer| shorter < longer) {
@@ -366,6 +371,11 @@ mod tests {
     fn a_detail_is_cut_at_a_characters_edge() {
         let failure = Failure::new(Reason::Malformed, "\u{e9}".repeat(400));
         assert_eq!(failure.detail.len(), 512);
-        assert!(Failure::new(Reason::Malformed, format!("a{}", failure.detail)).detail.len() <= 512);
+        assert!(
+            Failure::new(Reason::Malformed, format!("a{}", failure.detail))
+                .detail
+                .len()
+                <= 512
+        );
     }
 }

@@ -45,12 +45,19 @@ impl Backoff {
             .with_randomization_factor(0.99)
             .with_max_elapsed_time(None)
             .build();
-        Self { steps, first, longest }
+        Self {
+            steps,
+            first,
+            longest,
+        }
     }
 
     /// The next delay; the first is at most the shortest step, none is over the longest.
     pub fn next_delay(&mut self) -> Duration {
-        self.steps.next_backoff().unwrap_or(self.longest).min(self.longest)
+        self.steps
+            .next_backoff()
+            .unwrap_or(self.longest)
+            .min(self.longest)
     }
 
     /// Starts again from the first step, after a success.
@@ -77,8 +84,14 @@ mod tests {
             let delays: Vec<_> = (0..40).map(|_| backoff.next_delay()).collect();
             assert!(delays.iter().all(|delay| *delay <= Duration::from_secs(10)));
             let late = &delays[10..];
-            assert!(late.iter().any(|delay| *delay > Duration::from_secs(5)), "they grow");
-            assert!(late.iter().any(|delay| *delay < Duration::from_secs(5)), "they jitter");
+            assert!(
+                late.iter().any(|delay| *delay > Duration::from_secs(5)),
+                "they grow"
+            );
+            assert!(
+                late.iter().any(|delay| *delay < Duration::from_secs(5)),
+                "they jitter"
+            );
             backoff.reset();
         }
     }

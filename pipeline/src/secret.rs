@@ -54,7 +54,9 @@ impl FromStr for ServerUrl {
     /// # Errors
     /// Not a URL. The text itself is not repeated: it may hold a password.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Url::parse(text.trim()).map(Self).map_err(|error| format!("not a URL ({error})"))
+        Url::parse(text.trim())
+            .map(Self)
+            .map_err(|error| format!("not a URL ({error})"))
     }
 }
 
@@ -84,7 +86,9 @@ mod tests {
     #[test]
     fn nothing_secret_is_printed() {
         assert_eq!(format!("{:?}", Secret::new("whsec_abc")), "Secret(…)");
-        let url: ServerUrl = "amqps://me:hunter2@broker:5671/%2f?password=hunter2".parse().unwrap();
+        let url: ServerUrl = "amqps://me:hunter2@broker:5671/%2f?password=hunter2"
+            .parse()
+            .unwrap();
         assert_eq!(url.to_string(), "amqps://me:***@broker:5671/%2f");
         assert_eq!(format!("{url:?}"), url.to_string());
         let error = "hunter2@broker".parse::<ServerUrl>().unwrap_err();

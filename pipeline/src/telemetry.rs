@@ -179,7 +179,9 @@ pub struct Counters<L>(Vec<IntCounter>, PhantomData<L>);
 impl<L: Label> Counters<L> {
     fn register(registry: &Registry, name: &str, help: &str, label: &str) -> Self {
         let family = counter_vec(registry, name, help, &[label]);
-        let each = L::ALL.iter().map(|value| family.with_label_values(&[value.as_str()]));
+        let each = L::ALL
+            .iter()
+            .map(|value| family.with_label_values(&[value.as_str()]));
         Self(each.collect(), PhantomData)
     }
 
@@ -258,7 +260,9 @@ const SYNC_BUCKETS: &[f64] = &[
     7200.0, 36_000.0, 100_800.0,
 ];
 /// Deliveries per batch.
-const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 100.0, 128.0, 192.0, 256.0];
+const BATCH_BUCKETS: &[f64] = &[
+    1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 100.0, 128.0, 192.0, 256.0,
+];
 
 impl Metrics {
     /// Registers every metric. `secrets` is how many signing secrets are configured (0 for a
@@ -368,7 +372,9 @@ impl Metrics {
         #[cfg(target_os = "linux")]
         metrics
             .registry
-            .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+            .register(Box::new(
+                prometheus::process_collector::ProcessCollector::for_self(),
+            ))
             .expect("process metrics have names of their own");
         metrics
     }
@@ -376,7 +382,10 @@ impl Metrics {
     /// Announces one more connection to the queue, not up yet.
     #[must_use]
     pub fn queue_connection(self: &Arc<Self>) -> QueueConnection {
-        let connection = QueueConnection { metrics: self.clone(), up: false };
+        let connection = QueueConnection {
+            metrics: self.clone(),
+            up: false,
+        };
         connection.count(-1);
         connection
     }
@@ -385,7 +394,8 @@ impl Metrics {
     /// is a lookup.
     #[must_use]
     pub fn secret_matches(&self, position: usize) -> IntCounter {
-        self.secret_matches.with_label_values(&[position.to_string()])
+        self.secret_matches
+            .with_label_values(&[position.to_string()])
     }
 
     /// The metrics in Prometheus' text format, version 0.0.4.
@@ -417,7 +427,11 @@ impl QueueConnection {
     }
 
     fn count(&self, change: i64) {
-        let mut down = self.metrics.queue_down.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut down = self
+            .metrics
+            .queue_down
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *down -= change;
         self.metrics.queue_connected.set(i64::from(*down == 0));
     }
@@ -428,7 +442,9 @@ fn register<C: prometheus::core::Collector + Clone + 'static>(
     metric: prometheus::Result<C>,
 ) -> C {
     let metric = metric.expect("the metric's name and labels are constants and valid");
-    registry.register(Box::new(metric.clone())).expect("each metric is registered once");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("each metric is registered once");
     metric
 }
 
@@ -457,7 +473,13 @@ pub enum LogFormat {
 
 /// Added to every filter. lapin writes returned messages whole, h2 headers, sqlx statements: none
 /// of that may reach a log, and their errors are handled, and logged once, by us.
-const QUIET: [&str; 5] = ["lapin=off", "h2=warn", "hyper=info", "sqlx=off", "sea_orm_migration=warn"];
+const QUIET: [&str; 5] = [
+    "lapin=off",
+    "h2=warn",
+    "hyper=info",
+    "sqlx=off",
+    "sea_orm_migration=warn",
+];
 
 /// Sends logs to standard error, filtered by `RUST_LOG`. Call it once, at the start of `main`.
 ///

@@ -46,7 +46,12 @@ const AGE_TICK: Duration = Duration::from_secs(1);
 
 /// Publishes jobs on one confirm channel until the incarnation ends. Jobs that are pending then
 /// are answered with an error: their waiters' senders are dropped.
-pub(super) async fn run(channel: Channel, mut jobs: mpsc::Receiver<Job>, link: Link, blocked: impl Fn() -> bool) {
+pub(super) async fn run(
+    channel: Channel,
+    mut jobs: mpsc::Receiver<Job>,
+    link: Link,
+    blocked: impl Fn() -> bool,
+) {
     let mut pending = FuturesUnordered::new();
     let mut ages = Ages::default();
     let mut tick = interval(AGE_TICK);
@@ -78,28 +83,58 @@ pub(super) async fn run(channel: Channel, mut jobs: mpsc::Receiver<Job>, link: L
 }
 
 async fn publish(channel: &Channel, job: Job, age: u64) -> Answered {
-    let Job { message: Message { exchange, routing_key, properties, body }, answer, permit } = job;
-    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
-    let confirmation =
-        match channel.basic_publish(exchange, routing_key, options, &body, properties).await {
-            Ok(confirm) => confirm.await,
-            Err(error) => Err(error),
-        };
-    Answered { confirmation, answer, age, permit }
+    let Job {
+        message:
+            Message {
+                exchange,
+                routing_key,
+                properties,
+                body,
+            },
+        answer,
+        permit,
+    } = job;
+    let options = BasicPublishOptions {
+        mandatory: true,
+        ..Default::default()
+    };
+    let confirmation = match channel
+        .basic_publish(exchange, routing_key, options, &body, properties)
+        .await
+    {
+        Ok(confirm) => confirm.await,
+        Err(error) => Err(error),
+    };
+    Answered {
+        confirmation,
+        answer,
+        age,
+        permit,
+    }
 }
 
 fn settle(batch: Vec<Answered>, ages: &mut Ages, link: &Link) {
-    let returned = batch.iter().find_map(|answered| match &answered.confirmation {
-        Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) => Some(format!(
-            "a message was returned by exchange `{}` ({}): run `clerk-sync setup`",
-            message.delivery.exchange, message.reply_text,
-        )),
-        _ => None,
-    });
+    let returned = batch
+        .iter()
+        .find_map(|answered| match &answered.confirmation {
+            Ok(Confirmation::Ack(Some(message)) | Confirmation::Nack(Some(message))) => {
+                Some(format!(
+                    "a message was returned by exchange `{}` ({}): run `clerk-sync setup`",
+                    message.delivery.exchange, message.reply_text,
+                ))
+            }
+            _ => None,
+        });
     if let Some(cause) = &returned {
         link.fail(cause.clone());
     }
-    for Answered { confirmation, answer, age, permit } in batch {
+    for Answered {
+        confirmation,
+        answer,
+        age,
+        permit,
+    } in batch
+    {
         ages.died(age);
         let result = match (&returned, confirmation) {
             (Some(cause), _) => Err(cause.clone()),
@@ -133,7 +168,10 @@ struct Ages {
 
 impl Default for Ages {
     fn default() -> Self {
-        Self { first: 0, waiting: VecDeque::from([0]) }
+        Self {
+            first: 0,
+            waiting: VecDeque::from([0]),
+        }
     }
 }
 
@@ -145,7 +183,10 @@ impl Ages {
     }
 
     fn died(&mut self, born: u64) {
-        if let Some(waiting) = usize::try_from(born - self.first).ok().and_then(|at| self.waiting.get_mut(at)) {
+        if let Some(waiting) = usize::try_from(born - self.first)
+            .ok()
+            .and_then(|at| self.waiting.get_mut(at))
+        {
             *waiting -= 1;
         }
     }

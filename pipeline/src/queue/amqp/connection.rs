@@ -78,7 +78,9 @@ impl Link {
     }
 
     fn cause(&self) -> String {
-        lock(&self.0.cause).clone().unwrap_or_else(|| "the connection was closed".to_owned())
+        lock(&self.0.cause)
+            .clone()
+            .unwrap_or_else(|| "the connection was closed".to_owned())
     }
 
     fn cut(&self) {
@@ -111,7 +113,12 @@ pub(super) async fn errand(server: &Server) -> Result<(Connection, impl Drop + u
     let guard = CutOnDrop(Some(link.clone()));
     let connection = match timeout(CONNECT_TIMEOUT, connect(server, "clerk-sync", &link)).await {
         Ok(result) => result?,
-        Err(_) => return Err(format!("{} did not answer within {CONNECT_TIMEOUT:?}", server.url)),
+        Err(_) => {
+            return Err(format!(
+                "{} did not answer within {CONNECT_TIMEOUT:?}",
+                server.url
+            ));
+        }
     };
     Ok((connection, guard))
 }
@@ -131,7 +138,10 @@ async fn connect(server: &Server, name: &str, link: &Link) -> Result<Connection,
         ),
         None => None,
     };
-    let tls = OwnedTLSConfig { identity: None, cert_chain };
+    let tls = OwnedTLSConfig {
+        identity: None,
+        cert_chain,
+    };
     let properties = ConnectionProperties::default().with_connection_name(name.into());
     let link = link.clone();
     let runtime = lapin::runtime::default_runtime().map_err(|error| explain(&error))?;
@@ -219,7 +229,11 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
             stop: stop.clone(),
         };
         let task = tokio::spawn(supervisor.run(open));
-        Supervised { current: receiver, stop, task: Mutex::new(Some(task)) }
+        Supervised {
+            current: receiver,
+            stop,
+            task: Mutex::new(Some(task)),
+        }
     }
 
     async fn run(mut self, open: impl AsyncOpen<T>) {
@@ -247,9 +261,17 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
             self.readiness.not_ready(cause.clone());
             // Once per outage; every further attempt is a detail.
             if told {
-                tracing::debug!(connection = self.name, cause, "still no connection to the queue");
+                tracing::debug!(
+                    connection = self.name,
+                    cause,
+                    "still no connection to the queue"
+                );
             } else {
-                tracing::warn!(connection = self.name, cause, "no connection to the queue, trying again");
+                tracing::warn!(
+                    connection = self.name,
+                    cause,
+                    "no connection to the queue, trying again"
+                );
                 told = true;
             }
             tokio::select! {
@@ -281,7 +303,15 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
             () = self.stop.cancelled() => return Err("stopping".to_owned()),
         };
         guard.0 = None;
-        Ok((Arc::new(Incarnation { number, connection, opened, link }), events))
+        Ok((
+            Arc::new(Incarnation {
+                number,
+                connection,
+                opened,
+                link,
+            }),
+            events,
+        ))
     }
 
     /// Shows the incarnation until it fails or the loop is stopped; returns why it ended.
@@ -316,7 +346,11 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
         self.gauge.set(false);
         self.current.send_replace(None);
         if self.stop.is_cancelled() && !link.0.failed.is_cancelled() {
-            let _ = timeout(CLOSE_TIMEOUT, incarnation.connection.close(200, "stopping".into())).await;
+            let _ = timeout(
+                CLOSE_TIMEOUT,
+                incarnation.connection.close(200, "stopping".into()),
+            )
+            .await;
         }
         let cause = link.cause();
         link.cut();

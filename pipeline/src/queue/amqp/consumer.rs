@@ -80,7 +80,11 @@ impl AmqpConsumers {
             readiness: readiness.told("queue_consumer"),
         };
         let lanes = (0..lanes).map(lane).collect();
-        Self { consuming, moving, lanes }
+        Self {
+            consuming,
+            moving,
+            lanes,
+        }
     }
 
     /// The lanes, each for one task. They are given once.
@@ -157,7 +161,10 @@ impl Consume for AmqpConsumer {
     async fn hand_back(&mut self) {
         if let Some(attached) = self.detach() {
             // The broker gives back what a closed channel held, in one go.
-            let closed = timeout(CLOSE_TIMEOUT, attached.channel.close(200, "handed back".into()));
+            let closed = timeout(
+                CLOSE_TIMEOUT,
+                attached.channel.close(200, "handed back".into()),
+            );
             if !matches!(closed.await, Ok(Ok(()))) {
                 attached.incarnation.link.fail("a channel would not close");
             }
@@ -170,8 +177,11 @@ impl AmqpConsumer {
     async fn attach(&mut self) {
         let mut backoff = Backoff::reconnect();
         loop {
-            let current =
-                self.current.wait_for(Option::is_some).await.map(|current| current.clone());
+            let current = self
+                .current
+                .wait_for(Option::is_some)
+                .await
+                .map(|current| current.clone());
             let Ok(Some(incarnation)) = current else {
                 // The supervisor is gone: the process is stopping. There will be no delivery.
                 return std::future::pending().await;
@@ -196,10 +206,17 @@ impl AmqpConsumer {
         let queue = self.topology.apply();
         let attach = async {
             let channel = incarnation.connection.create_channel().await?;
-            channel.basic_qos(self.prefetch, BasicQosOptions { global: false }).await?;
+            channel
+                .basic_qos(self.prefetch, BasicQosOptions { global: false })
+                .await?;
             let options = BasicConsumeOptions::default();
             let deliveries = channel
-                .basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default())
+                .basic_consume(
+                    queue.as_str().into(),
+                    "".into(),
+                    options,
+                    FieldTable::default(),
+                )
                 .await?;
             Ok::<_, lapin::Error>(Attached {
                 incarnation: incarnation.clone(),
@@ -229,8 +246,11 @@ impl AmqpConsumer {
 
     /// Fills `arrived` to the limits.
     async fn collect(&mut self, limits: BatchLimits) -> Result<(), String> {
-        let Attached { incarnation, deliveries, .. } =
-            self.attached.as_mut().expect("attached just before");
+        let Attached {
+            incarnation,
+            deliveries,
+            ..
+        } = self.attached.as_mut().expect("attached just before");
         let mut deadline = None;
         while self.arrived.len() < limits.events {
             // What is here already is taken without a timer.
@@ -247,7 +267,9 @@ impl AmqpConsumer {
                 },
             };
             match next {
-                Some(Ok(next)) => self.arrived.push(message::delivery(next, incarnation.number)),
+                Some(Ok(next)) => self
+                    .arrived
+                    .push(message::delivery(next, incarnation.number)),
                 Some(Err(error)) => return Err(explain(&error)),
                 None => return Err("the broker cancelled the consumer".to_owned()),
             }
@@ -256,10 +278,15 @@ impl AmqpConsumer {
     }
 
     async fn try_settle(&mut self, settled: Vec<(Delivery, Settlement)>) -> Result<(), Unsettled> {
-        let attached =
-            self.attached.as_ref().ok_or_else(|| Unsettled("the channel was lost".to_owned()))?;
+        let attached = self
+            .attached
+            .as_ref()
+            .ok_or_else(|| Unsettled("the channel was lost".to_owned()))?;
         let number = attached.incarnation.number;
-        if settled.iter().any(|(delivery, _)| delivery.tag.incarnation != number) {
+        if settled
+            .iter()
+            .any(|(delivery, _)| delivery.tag.incarnation != number)
+        {
             return Err(Unsettled("the connection was rebuilt".to_owned()));
         }
         let whole_batch = settled.len() == self.held;
@@ -273,7 +300,9 @@ impl AmqpConsumer {
                 Settlement::Retry(rung, failure) => {
                     moving.push((self.topology.ladder.name(rung), delivery, failure));
                 }
-                Settlement::DeadLetter(failure) => moving.push((DEAD.to_owned(), delivery, failure)),
+                Settlement::DeadLetter(failure) => {
+                    moving.push((DEAD.to_owned(), delivery, failure))
+                }
             }
         }
         let first_moved = done.len();
@@ -290,7 +319,11 @@ impl AmqpConsumer {
         for tag in &done {
             ack(attached, *tag, false).await?;
         }
-        tracing::trace!(moved = done.len() - first_moved, held = left.len(), "settled singly");
+        tracing::trace!(
+            moved = done.len() - first_moved,
+            held = left.len(),
+            "settled singly"
+        );
 
         // The way on is blocked: hold the rest. Prefetch bounds what waits behind it.
         let give_up = Instant::now() + LONGEST_HOLD;
@@ -318,21 +351,23 @@ impl AmqpConsumer {
     /// broker has confirmed go to `moved`; the others are returned.
     async fn move_on(&self, moving: Vec<Move>, moved: &mut Vec<u64>) -> Vec<Move> {
         let now = Millis::now();
-        let publishes = moving.into_iter().map(|(routing_key, delivery, failure)| async move {
-            let message = Message {
-                exchange: self.topology.retry().into(),
-                routing_key: routing_key.as_str().into(),
-                properties: message::failed_properties(&delivery, &failure, now),
-                body: delivery.event.body.clone(),
-            };
-            match self.moving.publish(message).await {
-                Ok(()) => Ok(delivery.tag.number),
-                Err(error) => {
-                    tracing::debug!(%error, "a failed event could not be moved on");
-                    Err((routing_key, delivery, failure))
+        let publishes = moving
+            .into_iter()
+            .map(|(routing_key, delivery, failure)| async move {
+                let message = Message {
+                    exchange: self.topology.retry().into(),
+                    routing_key: routing_key.as_str().into(),
+                    properties: message::failed_properties(&delivery, &failure, now),
+                    body: delivery.event.body.clone(),
+                };
+                match self.moving.publish(message).await {
+                    Ok(()) => Ok(delivery.tag.number),
+                    Err(error) => {
+                        tracing::debug!(%error, "a failed event could not be moved on");
+                        Err((routing_key, delivery, failure))
+                    }
                 }
-            }
-        });
+            });
         let mut left = Vec::new();
         for result in join_all(publishes).await {
             match result {

@@ -60,8 +60,14 @@ fn base(event: &Event) -> BasicProperties {
 
 fn headers(event: &Event) -> FieldTable {
     let mut headers = FieldTable::default();
-    headers.insert(RECEIVED_AT.into(), AMQPValue::LongLongInt(event.received_at.0));
-    headers.insert(ATTEMPTED_AT.into(), AMQPValue::LongLongInt(event.attempted_at));
+    headers.insert(
+        RECEIVED_AT.into(),
+        AMQPValue::LongLongInt(event.received_at.0),
+    );
+    headers.insert(
+        ATTEMPTED_AT.into(),
+        AMQPValue::LongLongInt(event.attempted_at),
+    );
     if let Some(traceparent) = &event.traceparent {
         headers.insert(TRACEPARENT.into(), text(traceparent));
     }
@@ -78,7 +84,10 @@ pub(super) fn delivery(message: lapin::message::Delivery, incarnation: u64) -> D
     let properties = &message.properties;
     let headers = properties.headers().as_ref();
     let number = |name: &str| headers.and_then(|table| integer(table.inner().get(name)?));
-    let id = properties.message_id().as_ref().and_then(|id| EventId::parse(short(id)));
+    let id = properties
+        .message_id()
+        .as_ref()
+        .and_then(|id| EventId::parse(short(id)));
     let event_type = properties
         .kind()
         .as_ref()
@@ -91,12 +100,19 @@ pub(super) fn delivery(message: lapin::message::Delivery, incarnation: u64) -> D
             AMQPValue::LongString(text) => Some(text.to_string()),
             _ => None,
         });
-    let count = |name| number(name).and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
+    let count = |name| {
+        number(name)
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or_default()
+    };
     Delivery {
         attempt: count(ATTEMPT),
         first_failed_at: number(FIRST_FAILED_AT).map(Millis),
         redeliveries: count(DELIVERY_COUNT),
-        tag: Tag { incarnation, number: message.delivery_tag },
+        tag: Tag {
+            incarnation,
+            number: message.delivery_tag,
+        },
         event: Event {
             id: id.unwrap_or_else(|| foreign_id(&message.data)),
             event_type,

@@ -55,7 +55,11 @@ impl AmqpPublisher {
             &metrics,
             readiness,
         );
-        Self { confirmed, exchange: exchange.into(), metrics }
+        Self {
+            confirmed,
+            exchange: exchange.into(),
+            metrics,
+        }
     }
 
     /// Closes the connection. Publishes that wait for a confirm fail.
@@ -74,7 +78,9 @@ impl Publish for AmqpPublisher {
             body: event.body,
         };
         let published = self.confirmed.publish(message).await;
-        self.metrics.publish_duration.observe(started.elapsed().as_secs_f64());
+        self.metrics
+            .publish_duration
+            .observe(started.elapsed().as_secs_f64());
         published
     }
 }
@@ -109,8 +115,11 @@ impl ConfirmedPublisher {
 
     pub(super) async fn publish(&self, message: Message) -> Result<(), PublishError> {
         let unavailable = |reason: &str| PublishError::Unavailable(reason.to_owned());
-        let permit =
-            self.permits.clone().try_acquire_owned().map_err(|_| PublishError::Overloaded)?;
+        let permit = self
+            .permits
+            .clone()
+            .try_acquire_owned()
+            .map_err(|_| PublishError::Overloaded)?;
         let Some(incarnation) = self.supervised.current.borrow().clone() else {
             return Err(unavailable("no connection to the broker"));
         };
@@ -120,8 +129,12 @@ impl ConfirmedPublisher {
         let lanes = &incarnation.opened.0;
         let lane = &lanes[self.next.fetch_add(1, Ordering::Relaxed) % lanes.len()];
         let (answer, answered) = oneshot::channel();
-        lane.try_send(Job { message, answer, permit })
-            .map_err(|_| unavailable("the channel was lost"))?;
+        lane.try_send(Job {
+            message,
+            answer,
+            permit,
+        })
+        .map_err(|_| unavailable("the channel was lost"))?;
         match timeout(CONFIRM_TIMEOUT, answered).await {
             Ok(Ok(confirmed)) => confirmed.map_err(PublishError::Unavailable),
             Ok(Err(_)) => Err(unavailable("the connection was lost before the confirm")),
@@ -143,7 +156,9 @@ impl AsyncOpen<Lanes> for OpenLanes {
         check_exchange(connection, &self.exchange).await?;
         let mut lanes = Vec::with_capacity(CHANNELS);
         for _ in 0..CHANNELS {
-            let channel = confirm_channel(connection).await.map_err(|error| explain(&error))?;
+            let channel = confirm_channel(connection)
+                .await
+                .map_err(|error| explain(&error))?;
             // A job holds a permit, so a lane never has more of them than there are permits.
             let (sender, jobs) = mpsc::channel(MAX_UNCONFIRMED);
             let status = connection.status().clone();
@@ -157,7 +172,9 @@ impl AsyncOpen<Lanes> for OpenLanes {
 
 async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await?;
     Ok(channel)
 }
 
@@ -165,14 +182,27 @@ async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
 /// to have it: a publish into nothing is noticed too.
 async fn check_exchange(connection: &Connection, exchange: &str) -> Result<(), String> {
     const NOT_FOUND: u16 = 404;
-    let channel = connection.create_channel().await.map_err(|error| explain(&error))?;
-    let passive = ExchangeDeclareOptions { passive: true, ..Default::default() };
+    let channel = connection
+        .create_channel()
+        .await
+        .map_err(|error| explain(&error))?;
+    let passive = ExchangeDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
     let found = channel
-        .exchange_declare(exchange.into(), ExchangeKind::Topic, passive, FieldTable::default())
+        .exchange_declare(
+            exchange.into(),
+            ExchangeKind::Topic,
+            passive,
+            FieldTable::default(),
+        )
         .await;
     match found {
         Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(e) if e.get_id() == NOT_FOUND) => {
-            Err(format!("exchange `{exchange}` does not exist: run `clerk-sync setup`"))
+            Err(format!(
+                "exchange `{exchange}` does not exist: run `clerk-sync setup`"
+            ))
         }
         // The channel is closed by the broker on a refusal; it was made for this question only.
         Ok(()) | Err(_) => Ok(()),

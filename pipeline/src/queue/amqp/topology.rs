@@ -69,10 +69,19 @@ async fn declare(connection: &Connection, topology: &Topology) -> Result<Vec<Str
     }
     for queue in queues(topology) {
         let channel = open(connection).await?;
-        let options = QueueDeclareOptions { durable: true, ..Default::default() };
-        let result =
-            channel.queue_declare(queue.name.as_str().into(), options, queue.arguments).await;
-        let existing = note(result.map(drop), queue.name.clone(), &mut declared, &mut different)?;
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        let result = channel
+            .queue_declare(queue.name.as_str().into(), options, queue.arguments)
+            .await;
+        let existing = note(
+            result.map(drop),
+            queue.name.clone(),
+            &mut declared,
+            &mut different,
+        )?;
         if !existing {
             continue;
         }
@@ -89,12 +98,19 @@ async fn declare(connection: &Connection, topology: &Topology) -> Result<Vec<Str
                 .map_err(|error| SetupError::Broker(explain(&error)))?;
         }
     }
-    if different.is_empty() { Ok(declared) } else { Err(SetupError::Different(different)) }
+    if different.is_empty() {
+        Ok(declared)
+    } else {
+        Err(SetupError::Different(different))
+    }
 }
 
 /// A channel for one declaration: the broker closes it when it refuses.
 async fn open(connection: &Connection) -> Result<Channel, SetupError> {
-    connection.create_channel().await.map_err(|error| SetupError::Broker(explain(&error)))
+    connection
+        .create_channel()
+        .await
+        .map_err(|error| SetupError::Broker(explain(&error)))
 }
 
 /// Files the result of a declaration; true when the object now exists as wanted.
@@ -149,8 +165,14 @@ fn difference(reply: &str, name: &str) -> String {
 /// The broker cannot be reached, or the queue does not exist.
 pub async fn depth(server: &Server, queue: &str) -> Result<u32, String> {
     let (connection, _guard) = errand(server).await?;
-    let channel = connection.create_channel().await.map_err(|error| explain(&error))?;
-    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    let channel = connection
+        .create_channel()
+        .await
+        .map_err(|error| explain(&error))?;
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
     let queue = channel
         .queue_declare(queue.into(), passive, FieldTable::default())
         .await
@@ -164,7 +186,10 @@ pub async fn depth(server: &Server, queue: &str) -> Result<u32, String> {
 /// The broker cannot be reached or refuses.
 pub async fn remove(server: &Server) -> Result<(), String> {
     let (connection, _guard) = errand(server).await?;
-    let channel = connection.create_channel().await.map_err(|error| explain(&error))?;
+    let channel = connection
+        .create_channel()
+        .await
+        .map_err(|error| explain(&error))?;
     for queue in queues(&server.topology) {
         channel
             .queue_delete(queue.name.into(), QueueDeleteOptions::default())
@@ -197,13 +222,23 @@ struct QueueDefinition {
 fn exchanges(topology: &Topology) -> Vec<Exchange> {
     let unrouted = topology.unrouted();
     let alternate = || table([("alternate-exchange", text(&unrouted))]);
-    let exchange = |name, kind, internal, arguments| Exchange { name, kind, internal, arguments };
+    let exchange = |name, kind, internal, arguments| Exchange {
+        name,
+        kind,
+        internal,
+        arguments,
+    };
     let plain = FieldTable::default;
     vec![
         exchange(topology.unrouted(), ExchangeKind::Fanout, true, plain()),
         exchange(topology.events(), ExchangeKind::Topic, false, alternate()),
         exchange(topology.retry(), ExchangeKind::Direct, false, alternate()),
-        exchange(topology.return_exchange(), ExchangeKind::Fanout, true, plain()),
+        exchange(
+            topology.return_exchange(),
+            ExchangeKind::Fanout,
+            true,
+            plain(),
+        ),
         exchange(topology.dlx(), ExchangeKind::Fanout, false, plain()),
     ]
 }
@@ -227,7 +262,10 @@ fn queues(topology: &Topology) -> Vec<QueueDefinition> {
     let rungs = ladder.rungs().map(|rung| QueueDefinition {
         name: topology.rung(rung),
         arguments: quorum([
-            ("x-message-ttl", count(u64::try_from(ladder.delay(rung).as_millis()).unwrap_or(u64::MAX))),
+            (
+                "x-message-ttl",
+                count(u64::try_from(ladder.delay(rung).as_millis()).unwrap_or(u64::MAX)),
+            ),
             ("x-dead-letter-exchange", text(&topology.return_exchange())),
             ("x-dead-letter-strategy", text("at-least-once")),
             ("x-overflow", text("reject-publish")),
@@ -247,7 +285,10 @@ fn queues(topology: &Topology) -> Vec<QueueDefinition> {
         (topology.dlx(), String::new()),
     ];
     let unrouted = vec![(topology.unrouted(), String::new())];
-    let parked = [parked(topology.dead(), dead), parked(topology.unrouted(), unrouted)];
+    let parked = [
+        parked(topology.dead(), dead),
+        parked(topology.unrouted(), unrouted),
+    ];
     std::iter::once(apply).chain(rungs).chain(parked).collect()
 }
 
