@@ -74,7 +74,7 @@ impl DataFolder {
         for character in path.chars() {
             match character {
                 '%' | '?' | '#' | ' ' => {
-                    escaped.push_str(&format!("%{:02X}", u32::from(character)))
+                    escaped.push_str(&format!("%{:02X}", u32::from(character)));
                 }
                 plain => escaped.push(plain),
             }

@@ -11,7 +11,7 @@ mod complaint;
 pub mod config;
 mod connection;
 mod drain;
-pub mod envelope;
+mod envelope;
 mod refusal;
 mod server;
 mod socket;

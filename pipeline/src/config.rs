@@ -197,10 +197,10 @@ async fn healthcheck(admin: SocketAddr) -> ExitCode {
 /// # Errors
 /// What to exit with: 0 after `--help`, 64 after every problem was written to standard error.
 pub fn parse<T: Parser>() -> Result<T, ExitCode> {
-    parse_from(std::env::args_os().collect())
+    parse_from(&std::env::args_os().collect::<Vec<_>>())
 }
 
-fn parse_from<T: Parser>(arguments: Vec<OsString>) -> Result<T, ExitCode> {
+fn parse_from<T: Parser>(arguments: &[OsString]) -> Result<T, ExitCode> {
     let dotenv = match dotenvy::dotenv() {
         Ok(_) => None,
         Err(error) if error.not_found() => None,
@@ -258,11 +258,11 @@ enum Rejected {
 /// then on taken as it is, and the line is read again.
 fn try_parse<T: FromArgMatches>(
     mut command: Command,
-    arguments: Vec<OsString>,
+    arguments: &[OsString],
 ) -> Result<T, Rejected> {
     let mut problems = Vec::new();
     loop {
-        let error = match command.clone().try_get_matches_from(&arguments) {
+        let error = match command.clone().try_get_matches_from(arguments) {
             Ok(matches) if problems.is_empty() => {
                 return T::from_arg_matches(&matches).map_err(Rejected::Usage);
             }
@@ -368,10 +368,10 @@ mod tests {
     }
 
     fn parse(line: &str) -> Result<Settings, Vec<String>> {
-        let line = line.split(' ').map(OsString::from).collect();
+        let line: Vec<OsString> = line.split(' ').map(OsString::from).collect();
         // Nothing from the environment of the test.
         let command = Settings::command().mut_args(|arg| arg.env(None::<&str>));
-        match try_parse(command, line) {
+        match try_parse(command, &line) {
             Ok(settings) => Ok(settings),
             Err(Rejected::Settings(problems)) => Err(problems),
             Err(Rejected::Usage(error)) => panic!("{error}"),

@@ -36,7 +36,7 @@ pub trait Consume: Send + 'static {
     ///
     /// # Errors
     /// The connection was lost on the way: unsettled deliveries will come again. Nothing is lost
-    /// and nothing needs doing.
+    /// and nothing needs doing. When the future is dropped half way, call [`Consume::hand_back`].
     fn settle(
         &mut self,
         settled: Vec<(Delivery, Settlement)>,
@@ -68,6 +68,7 @@ pub struct Delivery {
 /// A hand-out's name: valid for one incarnation of one consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag {
+    /// The channel (RabbitMQ) or the hand-out's holder (embedded) that it belongs to.
     pub(crate) incarnation: u64,
     pub(crate) number: u64,
 }

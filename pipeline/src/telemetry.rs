@@ -437,6 +437,13 @@ impl QueueConnection {
     }
 }
 
+impl Drop for QueueConnection {
+    /// What nobody looks after any more is not up.
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}
+
 fn register<C: prometheus::core::Collector + Clone + 'static>(
     registry: &Registry,
     metric: prometheus::Result<C>,

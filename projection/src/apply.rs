@@ -24,7 +24,7 @@ use crate::{
     failure::{Contention, Refusal, Step, TransactionError, Unavailable},
     reduce::{self, Goal, Winner},
     seats::{Claims, Seats, unmanaged_claims},
-    transaction::{Tx, unexpected},
+    transaction::Tx,
     user,
 };
 
@@ -358,8 +358,8 @@ impl Projection {
         let mut created = HashSet::new();
         let mut granted = Vec::new();
         for row in tx.query(&users::upsert(rows)).await? {
-            let id: String = row.try_get_by_index(0).map_err(unexpected)?;
-            let clerk_id: String = row.try_get_by_index(1).map_err(unexpected)?;
+            let id: String = row.try_get_by_index(0)?;
+            let clerk_id: String = row.try_get_by_index(1)?;
             // The id of a row that was there is its own: ids never change.
             if ids.get(clerk_id.as_str()) == Some(&id) {
                 created.insert(clerk_id);

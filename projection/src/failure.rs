@@ -56,6 +56,12 @@ pub(crate) enum Step {
     Other,
 }
 
+impl From<DbErr> for TransactionError {
+    fn from(error: DbErr) -> Self {
+        Self::of(&error, Step::Other)
+    }
+}
+
 impl TransactionError {
     pub(crate) fn of(error: &DbErr, step: Step) -> Self {
         match error {

@@ -9,7 +9,7 @@ use clerk_sync_pipeline::{
     telemetry::{Label as _, Outcome},
 };
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, FromQueryResult,
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, FromQueryResult,
     QueryResult, SqliteTransactionMode, StatementBuilder, TransactionOptions, TransactionTrait,
 };
 
@@ -44,10 +44,6 @@ fn utc(millis: Millis) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(millis.0).filter(|time| (1..=9999).contains(&time.year()))
 }
 
-pub(crate) fn unexpected(error: DbErr) -> TransactionError {
-    TransactionError::of(&error, Step::Other)
-}
-
 /// A transaction whose errors are sorted.
 pub(crate) struct Tx(DatabaseTransaction);
 
@@ -66,12 +62,12 @@ impl Tx {
             // READ COMMITTED is enough: guards are checked again under the row's lock.
             _ => db.begin().await,
         };
-        begun.map(Self).map_err(unexpected)
+        begun.map(Self).map_err(TransactionError::from)
     }
 
     /// Commits. An error may mean that it happened and nobody could say so.
     pub(crate) async fn commit(self) -> Result<(), TransactionError> {
-        self.0.commit().await.map_err(unexpected)
+        self.0.commit().await.map_err(TransactionError::from)
     }
 
     pub(crate) fn backend(&self) -> DbBackend {
@@ -100,7 +96,10 @@ impl Tx {
         &self,
         statement: &impl StatementBuilder,
     ) -> Result<Vec<QueryResult>, TransactionError> {
-        self.0.query_all(statement).await.map_err(unexpected)
+        self.0
+            .query_all(statement)
+            .await
+            .map_err(TransactionError::from)
     }
 
     /// Ids of a statement that returns one text column.
@@ -110,7 +109,7 @@ impl Tx {
     ) -> Result<HashSet<String>, TransactionError> {
         let rows = self.query(statement).await?;
         rows.iter()
-            .map(|row| row.try_get_by_index(0).map_err(unexpected))
+            .map(|row| row.try_get_by_index(0).map_err(TransactionError::from))
             .collect()
     }
 
@@ -143,7 +142,7 @@ impl Tx {
         }
         let rows = self.query(&users::holders(self.backend(), &emails)).await?;
         rows.iter()
-            .map(|row| users::Holder::from_query_result(row, "").map_err(unexpected))
+            .map(|row| users::Holder::from_query_result(row, "").map_err(TransactionError::from))
             .collect()
     }
 

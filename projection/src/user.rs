@@ -179,7 +179,7 @@ fn time(millis: i64, field: &str) -> Result<NaiveDateTime, Failure> {
 mod tests {
     use super::*;
 
-    fn user(json: serde_json::Value) -> Result<Snapshot, Failure> {
+    fn user(json: &serde_json::Value) -> Result<Snapshot, Failure> {
         let mut user = serde_json::json!({
             "id": "user_1", "first_name": null, "last_name": null, "image_url": null,
             "primary_email_address_id": null, "email_addresses": [],
@@ -201,7 +201,7 @@ mod tests {
             address("idn_1", "old@a.example", "verified"),
             address("idn_2", "new@a.example", "unverified"),
         ];
-        let found = user(serde_json::json!({
+        let found = user(&serde_json::json!({
             "email_addresses": addresses, "primary_email_address_id": "idn_2",
         }));
         assert_eq!(found.unwrap().email.as_deref(), Some("new@a.example"));
@@ -214,12 +214,12 @@ mod tests {
             address("idn_2", "sure@a.example", "verified"),
         ];
         for primary in [serde_json::json!("idn_9"), serde_json::Value::Null] {
-            let found = user(serde_json::json!({
+            let found = user(&serde_json::json!({
                 "email_addresses": addresses, "primary_email_address_id": primary,
             }));
             assert_eq!(found.unwrap().email.as_deref(), Some("sure@a.example"));
         }
-        let unverified = user(serde_json::json!({ "email_addresses": [addresses[0]] }));
+        let unverified = user(&serde_json::json!({ "email_addresses": [addresses[0]] }));
         assert_eq!(unverified.unwrap().email, None);
     }
 
@@ -247,7 +247,7 @@ mod tests {
             let addresses = [address("idn_1", "a@a.example", "verified")];
             let mut json = serde_json::json!({ "email_addresses": addresses });
             json[field] = value;
-            user(json).unwrap_err()
+            user(&json).unwrap_err()
         };
         let nul = with("first_name", "Ma\0ren".into());
         assert_eq!(nul.reason, Reason::InvalidText);

@@ -1,5 +1,7 @@
 //! The command line of `clerk-sync`. What the commands do is shown in the workspace's `tests/`.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 use std::process::{Command, Output};
 
 fn clerk_sync(args: &[&str]) -> Output {

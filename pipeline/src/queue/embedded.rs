@@ -4,40 +4,40 @@
 //! delivery counts. Guaranteed: a confirmed event survives `kill -9` and a power failure until it
 //! is settled. It never serves two processes: the second to open the file is refused.
 //!
-//! One thread owns the connection ([`writer`]) and commits in groups; publishers and consumers
+//! One thread owns the connection (`writer`) and commits in groups; publishers and consumers
 //! send it commands over a bounded channel. Nothing here blocks the runtime.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
     io,
-    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread::{self, JoinHandle},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
-    time::timeout,
-};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
-use super::{CONFIRM_TIMEOUT, MAX_UNCONFIRMED, Publish, PublishError, RetryLadder, Topology};
+use super::{MAX_UNCONFIRMED, RetryLadder, Topology};
 use crate::{
     event::{Event, Millis},
     telemetry::Metrics,
 };
 
 pub use consumer::EmbeddedConsumer;
+pub use publisher::EmbeddedPublisher;
 
+use clock::Clock;
 use command::{Answer, Command};
 use writer::{Ready, Writer};
 
+mod clock;
 mod command;
 mod consumer;
+mod file;
+mod publisher;
 mod store;
 mod writer;
 
@@ -62,7 +62,7 @@ pub enum OpenError {
     #[error(
         "{path} was written by a newer clerk-sync (schema {found}, this one knows {}): run that \
          version, or move the file away to start with an empty queue",
-        store::SCHEMA_VERSION
+        file::SCHEMA_VERSION
     )]
     NewerSchema {
         /// The queue's file.
@@ -149,6 +149,12 @@ struct Handle {
     metrics: Arc<Metrics>,
 }
 
+impl Handle {
+    fn next_holder(&self) -> u64 {
+        self.last_holder.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
 /// Holders whose rows are to become free again. A list beside the channel, because a consumer that
 /// is dropped cannot wait for a place in it; it is as long as there are consumers.
 #[derive(Clone, Default)]
@@ -192,9 +198,9 @@ impl EmbeddedQueue {
         metrics: Arc<Metrics>,
         max_bytes: u64,
     ) -> Result<Self, OpenError> {
-        let lock = lock(path)?;
+        let lock = file::lock(path)?;
         let clock = Clock::start();
-        let connection = store::open(path, clock.now())?;
+        let connection = file::open(path, clock.now())?;
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (ready_sender, ready) = watch::channel(Ready::default());
         let released = Released::default();
@@ -228,7 +234,7 @@ impl EmbeddedQueue {
     /// The ingester's side.
     #[must_use]
     pub fn publisher(&self) -> EmbeddedPublisher {
-        EmbeddedPublisher(self.handle.clone())
+        EmbeddedPublisher::new(self.handle.clone())
     }
 
     /// A lane of the worker's side. Lanes share the events, each is handed to one of them.
@@ -287,106 +293,3 @@ impl EmbeddedQueue {
 }
 
 const CLOSED: &str = "the queue is closed";
-
-/// Publishes into the file.
-#[derive(Clone)]
-pub struct EmbeddedPublisher(Handle);
-
-impl Publish for EmbeddedPublisher {
-    async fn publish(&self, event: Event) -> Result<(), PublishError> {
-        let queue = &self.0;
-        let started = Instant::now();
-        let Ok(permit) = queue.permits.clone().try_acquire_owned() else {
-            return Err(PublishError::Overloaded);
-        };
-        let (answer, confirmed) = Answer::new();
-        // The permit travels with the event: a request that gives up does not make room.
-        queue
-            .commands
-            .try_send(Command::Publish {
-                event,
-                answer,
-                permit,
-            })
-            .map_err(|refused| match refused {
-                mpsc::error::TrySendError::Full(_) => PublishError::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => {
-                    PublishError::Unavailable(CLOSED.to_owned())
-                }
-            })?;
-        // Answered after the commit, and the commit is after the fsync.
-        match timeout(CONFIRM_TIMEOUT, confirmed).await {
-            Ok(Ok(Ok(()))) => {
-                queue
-                    .metrics
-                    .publish_duration
-                    .observe(started.elapsed().as_secs_f64());
-                Ok(())
-            }
-            Ok(Ok(Err(detail))) => Err(PublishError::Unavailable(detail)),
-            Ok(Err(_)) => Err(PublishError::Unavailable(CLOSED.to_owned())),
-            Err(_) => Err(PublishError::Unavailable(format!(
-                "no commit in {CONFIRM_TIMEOUT:?}"
-            ))),
-        }
-    }
-}
-
-/// Takes the lock that lives as long as the queue's thread. The lock is on a file of its own:
-/// SQLite's locks on the database are not ours to touch.
-fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let lock_path = PathBuf::from(lock_path);
-    let failed = |source| OpenError::Io {
-        path: lock_path.clone(),
-        source,
-    };
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(store::FILE_MODE)
-        .open(&lock_path)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-            path: path.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
-/// Unix time as of the opening, carried on by the monotonic clock: when the system's clock is set,
-/// nothing becomes invisible and no delay shrinks.
-struct Clock {
-    started: Instant,
-    started_at: Millis,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self {
-            started: Instant::now(),
-            started_at: Millis::now(),
-        }
-    }
-
-    fn now(&self) -> Millis {
-        let elapsed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
-        Millis(self.started_at.0.saturating_add(elapsed))
-    }
-
-    /// The instant at which [`Clock::now`] reaches `at`.
-    fn instant(&self, at: Millis) -> Instant {
-        let after_start = u64::try_from(at.0.saturating_sub(self.started_at.0)).unwrap_or(0);
-        self.started + Duration::from_millis(after_start)
-    }
-}
-
-impl Handle {
-    fn next_holder(&self) -> u64 {
-        self.last_holder.fetch_add(1, Ordering::Relaxed) + 1
-    }
-}

@@ -71,6 +71,7 @@ macro_rules! keeps_every_promise {
             a_settled_delivery_never_comes_again
             the_rest_of_a_batch_is_settled_later
             one_call_settles_a_mixture
+            a_settle_that_is_given_up_strands_nothing
             a_retry_waits_out_its_rung
             a_retry_starts_a_new_count_of_redeliveries
             the_first_failure_is_remembered_over_two_hops
@@ -372,27 +373,30 @@ pub(crate) async fn dropping_next_batch_loses_nothing<Q: Queue>() {
     let mut queue = Q::new().await;
     let publisher = queue.publisher().await;
     let mut consumer = queue.consumer().await;
+    publish(&publisher, &["msg_first"]).await;
+    // It has connected: until then a consumer that is always dropped may begin anew each time.
+    let first = batch(&mut consumer, 1).await;
+    settle_all_done(&mut consumer, first).await;
     let publishes = tokio::spawn(async move {
         for n in 0..EVENTS {
             publish(&publisher, &[&format!("msg_{n}")]).await;
         }
     });
-    let mut came = Vec::new();
-    let mut dropped = 0;
     let limits = BatchLimits {
         events: 7,
         linger: Duration::from_millis(3),
     };
+    let mut came = Vec::new();
     let started = Instant::now();
-    while came.len() < EVENTS {
+    // From dropped at the first await to not dropped at all.
+    for patience in (0..9).map(Duration::from_millis).cycle() {
+        if came.len() == EVENTS {
+            break;
+        }
         assert!(started.elapsed() < DEADLINE, "{} came", came.len());
-        // From dropped at the first await to not dropped at all.
-        let patience = Duration::from_micros(dropped % 9 * 1000);
         let Ok(batch) = timeout(patience, consumer.next_batch(limits)).await else {
-            dropped += 1;
             continue;
         };
-        dropped += 1;
         assert!(batch.iter().all(|delivery| delivery.redeliveries == 0));
         came.extend(ids(&batch).into_iter().map(str::to_owned));
         settle_all_done(&mut consumer, batch).await;
@@ -562,6 +566,21 @@ pub(crate) async fn one_call_settles_a_mixture<Q: Queue>() {
     let dead = dead_letters(&mut queue, 1).await;
     assert_eq!(dead[0].event.id.as_str(), "msg_dead");
     assert_eq!(dead[0].reason.as_deref(), Some(Reason::Malformed.as_str()));
+    drop(consumer);
+    queue.remove().await;
+}
+
+pub(crate) async fn a_settle_that_is_given_up_strands_nothing<Q: Queue>() {
+    let mut queue = Q::new().await;
+    publish(&queue.publisher().await, &["msg_1"]).await;
+    let mut consumer = queue.consumer().await;
+    let delivery = one(&mut consumer).await;
+    let retry = Settlement::Retry(Rung(0), email_taken());
+    let given_up = consumer.settle(vec![(delivery, retry)]).now_or_never();
+    assert!(given_up.is_none(), "nothing is durable that soon");
+    within("hand back", consumer.hand_back()).await;
+    // As a retry, or once more as it was.
+    assert_eq!(one(&mut consumer).await.event.id.as_str(), "msg_1");
     drop(consumer);
     queue.remove().await;
 }

@@ -7,8 +7,8 @@
     reason = "the helpers panic as the tests that call them would, and a child process reports"
 )]
 
-//mod amqp;
+mod amqp;
 mod contract;
 #[cfg(feature = "embedded")]
 mod embedded;
-//mod proxy;
+mod proxy;

@@ -1,10 +1,13 @@
 //! A TCP proxy that can stop passing on what the server says.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::watch,
     task::JoinHandle,
 };
@@ -57,25 +60,29 @@ impl Drop for Proxy {
     }
 }
 
-async fn pass(client: TcpStream, server: TcpStream, mut muted: watch::Receiver<bool>) {
-    let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
-    let there = async { tokio::io::copy(&mut from_client, &mut to_server).await.map(drop) };
-    let back = async {
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let read = from_server.read(&mut buffer).await?;
-            // An error: the proxy is gone, and nobody will be mute again.
-            let _ = muted.wait_for(|muted| !muted).await;
-            if read == 0 {
-                return Ok(());
-            }
-            to_client.write_all(&buffer[..read]).await?;
-        }
-    };
-    // One side is closed or reset; dropping the other closes it too.
+async fn pass(client: TcpStream, server: TcpStream, muted: watch::Receiver<bool>) {
+    let (mut from_client, to_client) = client.into_split();
+    let (from_server, mut to_server) = server.into_split();
+    // One side is closed or reset: dropping the other closes it too.
     tokio::select! {
-        _ = there => {}
-        _ = async { std::io::Result::Ok(back.await?) } => {}
+        _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
+        _ = pass_unless_mute(from_server, to_client, muted) => {}
+    }
+}
+
+async fn pass_unless_mute(
+    mut server: OwnedReadHalf,
+    mut client: OwnedWriteHalf,
+    mut muted: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let read = server.read(&mut buffer).await?;
+        // An error: the proxy is gone, and nobody will be mute again.
+        let _ = muted.wait_for(|muted| !muted).await;
+        if read == 0 {
+            return Ok(());
+        }
+        client.write_all(&buffer[..read]).await?;
     }
 }

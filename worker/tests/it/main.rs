@@ -1,5 +1,7 @@
 //! The worker's command line. What it does to events is shown in the workspace's `tests/`.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 use std::process::{Command, Output};
 
 fn worker(args: &[&str]) -> Output {

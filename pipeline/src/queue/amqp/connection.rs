@@ -38,8 +38,6 @@ const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// One incarnation of a connection, with what was opened on it.
 pub(super) struct Incarnation<T> {
-    /// Never used twice in one process: tags carry it.
-    pub(super) number: u64,
     pub(super) connection: Connection,
     pub(super) opened: T,
     pub(super) link: Link,
@@ -238,11 +236,9 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
 
     async fn run(mut self, open: impl AsyncOpen<T>) {
         let mut backoff = Backoff::reconnect();
-        let mut number = 0;
         let mut told = false;
         while !self.stop.is_cancelled() {
-            number += 1;
-            let cause = match self.incarnate(number, &open).await {
+            let cause = match self.incarnate(&open).await {
                 Ok((incarnation, events)) => {
                     tracing::info!(connection = self.name, server = %self.server.url, "connected to the queue");
                     told = false;
@@ -283,7 +279,6 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
 
     async fn incarnate(
         &self,
-        number: u64,
         open: &impl AsyncOpen<T>,
     ) -> Result<(Arc<Incarnation<T>>, BoxStream<'static, lapin::Event>), String> {
         let link = Link::new();
@@ -305,7 +300,6 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
         guard.0 = None;
         Ok((
             Arc::new(Incarnation {
-                number,
                 connection,
                 opened,
                 link,

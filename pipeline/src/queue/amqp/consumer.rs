@@ -1,7 +1,13 @@
 //! The supervised consumer: lanes on one connection, and a second connection to move failed events
 //! on, so that a broker alarm, which stops publishers, never stops acknowledgements.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, StreamExt as _, future::join_all};
 use lapin::{
@@ -107,6 +113,9 @@ impl AsyncOpen<()> for OpenNothing {
     }
 }
 
+/// Numbers the channels that lanes have consumed on.
+static NEXT_ATTACHMENT: AtomicU64 = AtomicU64::new(1);
+
 /// One lane: a channel, a consumer, and at most one batch in hand.
 pub struct AmqpConsumer {
     current: watch::Receiver<Option<Arc<Incarnation<()>>>>,
@@ -123,6 +132,9 @@ pub struct AmqpConsumer {
 }
 
 struct Attached {
+    /// Never used twice in one process. Delivery tags start again with each channel, so a tag is
+    /// only good together with this.
+    number: u64,
     incarnation: Arc<Incarnation<()>>,
     channel: Channel,
     deliveries: lapin::Consumer,
@@ -219,6 +231,7 @@ impl AmqpConsumer {
                 )
                 .await?;
             Ok::<_, lapin::Error>(Attached {
+                number: NEXT_ATTACHMENT.fetch_add(1, Ordering::Relaxed),
                 incarnation: incarnation.clone(),
                 channel,
                 deliveries,
@@ -247,9 +260,7 @@ impl AmqpConsumer {
     /// Fills `arrived` to the limits.
     async fn collect(&mut self, limits: BatchLimits) -> Result<(), String> {
         let Attached {
-            incarnation,
-            deliveries,
-            ..
+            number, deliveries, ..
         } = self.attached.as_mut().expect("attached just before");
         let mut deadline = None;
         while self.arrived.len() < limits.events {
@@ -267,9 +278,7 @@ impl AmqpConsumer {
                 },
             };
             match next {
-                Some(Ok(next)) => self
-                    .arrived
-                    .push(message::delivery(next, incarnation.number)),
+                Some(Ok(next)) => self.arrived.push(message::delivery(next, *number)),
                 Some(Err(error)) => return Err(explain(&error)),
                 None => return Err("the broker cancelled the consumer".to_owned()),
             }
@@ -282,12 +291,12 @@ impl AmqpConsumer {
             .attached
             .as_ref()
             .ok_or_else(|| Unsettled("the channel was lost".to_owned()))?;
-        let number = attached.incarnation.number;
+        let number = attached.number;
         if settled
             .iter()
             .any(|(delivery, _)| delivery.tag.incarnation != number)
         {
-            return Err(Unsettled("the connection was rebuilt".to_owned()));
+            return Err(Unsettled("the channel was opened anew".to_owned()));
         }
         let whole_batch = settled.len() == self.held;
         self.held = self.held.saturating_sub(settled.len());
@@ -301,7 +310,7 @@ impl AmqpConsumer {
                     moving.push((self.topology.ladder.name(rung), delivery, failure));
                 }
                 Settlement::DeadLetter(failure) => {
-                    moving.push((DEAD.to_owned(), delivery, failure))
+                    moving.push((DEAD.to_owned(), delivery, failure));
                 }
             }
         }

@@ -77,11 +77,11 @@ impl Publish for AmqpPublisher {
             properties: message::properties(&event),
             body: event.body,
         };
-        let published = self.confirmed.publish(message).await;
+        self.confirmed.publish(message).await?;
         self.metrics
             .publish_duration
             .observe(started.elapsed().as_secs_f64());
-        published
+        Ok(())
     }
 }
 

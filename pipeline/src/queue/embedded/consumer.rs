@@ -1,11 +1,8 @@
 //! A lane: waits until a batch is worth taking, takes it, settles it.
 
-use std::future::pending;
+use std::{future::pending, time::Instant};
 
-use tokio::{
-    sync::watch,
-    time::{sleep, sleep_until},
-};
+use tokio::{sync::watch, time::sleep_until};
 
 use super::{
     CLOSED, Handle,
@@ -42,27 +39,27 @@ impl EmbeddedConsumer {
 
     /// Resolves when as many are ready as a batch may hold, or `linger` after the first.
     async fn worth_taking(&mut self, limits: BatchLimits) {
+        let enough = limits.events.clamp(1, READY_COUNTED);
+        let mut linger_ends = None;
         loop {
             let Ready { count, next } = *self.ready.borrow_and_update();
-            if count > 0 {
-                break;
-            }
-            let next_is_due = async {
-                match next {
-                    Some(next) => sleep_until(next.into()).await,
-                    None => pending().await,
-                }
+            linger_ends = match (count, linger_ends) {
+                (0, _) => None,
+                (count, _) if count >= enough => return,
+                (_, None) => Some(Instant::now() + limits.linger),
+                (_, begun) => begun,
             };
             tokio::select! {
-                changed = self.ready.changed() => if changed.is_err() { pending().await },
-                () = next_is_due => break,
+                told = self.ready.changed() => if told.is_err() { pending().await },
+                () = reached(linger_ends) => return,
+                () = reached(next) => {
+                    // The thread sleeps: it looks again, and tells.
+                    let looking = self.queue.commands.send(Command::Wake).await;
+                    if looking.is_err() || self.ready.changed().await.is_err() {
+                        pending::<()>().await;
+                    }
+                }
             }
-        }
-        let enough = limits.events.min(READY_COUNTED);
-        let fuller = self.ready.wait_for(|ready| ready.count >= enough);
-        tokio::select! {
-            _ = fuller => {}
-            () = sleep(limits.linger) => {}
         }
     }
 
@@ -155,6 +152,13 @@ impl Consume for EmbeddedConsumer {
         {
             let _ = done.await;
         }
+    }
+}
+
+async fn reached(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant.into()).await,
+        None => pending().await,
     }
 }
 

@@ -1,166 +1,15 @@
-//! The file: its schema, and every statement that touches it.
+//! The statements: what happens to the rows of the queue.
 
-use std::{
-    collections::BTreeMap, fs::OpenOptions, ops::RangeInclusive, os::unix::fs::OpenOptionsExt as _,
-    path::Path, time::Duration,
-};
+use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, types::Type};
 
-use super::{DELIVERY_LIMIT_REASON, DeadLetter, Depths, OpenError};
+use super::{DELIVERY_LIMIT_REASON, DeadLetter, Depths};
 use crate::{
     event::{Event, EventId, EventType, Millis},
     queue::{DELIVERY_LIMIT, Delivery, Failure, RetryLadder, Settlement, Tag},
     telemetry::Label as _,
 };
-
-/// Bodies hold names and addresses: the owner's only. SQLite gives its log the same mode.
-pub(super) const FILE_MODE: u32 = 0o600;
-/// `PRAGMA user_version` of the schema below.
-pub(super) const SCHEMA_VERSION: i64 = 1;
-
-/// `state` is `apply` or `dead`; a retry is an `apply` whose `visible_at` lies ahead by `delay`.
-/// `deliveries` counts hand-outs without an answer, `holder` says whose the present one is.
-/// Times are in milliseconds. The body comes last, so that reading the rest stops before it.
-///
-/// The indexes are partial: each holds just the rows that its reader wants.
-const SCHEMA: &str = "
-    CREATE TABLE events (
-        id INTEGER PRIMARY KEY,
-        event_id TEXT NOT NULL,
-        type TEXT NOT NULL,
-        received_at INTEGER NOT NULL,
-        attempted_at INTEGER NOT NULL,
-        traceparent TEXT,
-        state TEXT NOT NULL DEFAULT 'apply' CHECK (state IN ('apply', 'dead')),
-        visible_at INTEGER NOT NULL,
-        delay INTEGER NOT NULL DEFAULT 0,
-        deliveries INTEGER NOT NULL DEFAULT 0,
-        holder INTEGER,
-        attempt INTEGER NOT NULL DEFAULT 0,
-        first_failed_at INTEGER,
-        reason TEXT,
-        detail TEXT,
-        body BLOB NOT NULL
-    ) STRICT;
-    CREATE INDEX events_waiting ON events (visible_at, id)
-        WHERE state = 'apply' AND holder IS NULL;
-    CREATE INDEX events_held ON events (holder) WHERE holder IS NOT NULL;
-    CREATE INDEX events_dead ON events (id) WHERE state = 'dead';
-";
-
-/// Opens the file, brings its schema up, and frees what the process before held.
-pub(super) fn open(path: &Path, now: Millis) -> Result<Connection, OpenError> {
-    // SQLite would create it with the mode of the umask.
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(FILE_MODE)
-        .open(path)
-        .map_err(|source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-    let sqlite = |source| OpenError::Sqlite {
-        path: path.to_owned(),
-        source,
-    };
-    let mut connection = Connection::open(path).map_err(sqlite)?;
-    match version(&connection).map_err(sqlite)? {
-        Version::Ours(SCHEMA_VERSION) | Version::Empty => {}
-        Version::Ours(found) => {
-            return Err(OpenError::NewerSchema {
-                path: path.to_owned(),
-                found,
-            });
-        }
-        Version::Foreign => {
-            return Err(OpenError::NotAQueue {
-                path: path.to_owned(),
-            });
-        }
-    }
-    prepare(&mut connection, now).map_err(sqlite)?;
-    Ok(connection)
-}
-
-enum Version {
-    /// A new file.
-    Empty,
-    Ours(i64),
-    /// Somebody else's tables.
-    Foreign,
-}
-
-fn version(connection: &Connection) -> rusqlite::Result<Version> {
-    let found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    let tables: i64 =
-        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    Ok(match (found, tables) {
-        (0, 0) => Version::Empty,
-        (0, _) => Version::Foreign,
-        (found, _) => Version::Ours(found),
-    })
-}
-
-fn prepare(connection: &mut Connection, now: Millis) -> rusqlite::Result<()> {
-    // Somebody looks at the file with a tool: wait for them, but less than a publish may take.
-    connection.busy_timeout(Duration::from_secs(2))?;
-    connection.set_prepared_statement_cache_capacity(32);
-    // 16 MiB of log between checkpoints: fewer of them pay for the same pages less often. The log
-    // is cut to 64 MiB after a burst. `fullfsync` is for macOS, where a plain fsync does not reach
-    // the disk. 16 MiB of cache hold the indexes of a long backlog.
-    connection.execute_batch(
-        "PRAGMA journal_mode = WAL;
-         PRAGMA wal_autocheckpoint = 4000;
-         PRAGMA journal_size_limit = 67108864;
-         PRAGMA fullfsync = ON;
-         PRAGMA checkpoint_fullfsync = ON;
-         PRAGMA cache_size = -16384;
-         PRAGMA temp_store = MEMORY;",
-    )?;
-    let transaction = connection.transaction()?;
-    if matches!(version(&transaction)?, Version::Empty) {
-        transaction.execute_batch(SCHEMA)?;
-        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    }
-    release(&transaction, 0..=u64::MAX, now)?;
-    // Nothing waits longer than its delay, though the system's clock was set back meanwhile.
-    transaction.execute(
-        "UPDATE events SET visible_at = :now
-         WHERE state = 'apply' AND holder IS NULL AND visible_at > :now
-           AND visible_at > :now + delay",
-        named_params! { ":now": now.0 },
-    )?;
-    transaction.commit()
-}
-
-/// Copies the log into the file as far as possible, and starts it again from its beginning.
-pub(super) fn fold_log(connection: &Connection) {
-    // It may fail for the reason that led here; the next attempt comes with the next command.
-    let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
-}
-
-/// Folds the log into the file, and closes it. What cannot be folded now is found at the next opening.
-pub(super) fn close(connection: Connection) {
-    if let Err((_, error)) = connection.close() {
-        tracing::warn!(%error, "the queue's file was not closed cleanly");
-    }
-}
-
-pub(super) fn set_synchronous(connection: &Connection, full: bool) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", if full { "FULL" } else { "NORMAL" })
-}
-
-/// What the file holds, free pages left out.
-pub(super) fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    let mut statement = connection.prepare_cached(
-        "SELECT page_size * (page_count - freelist_count)
-         FROM pragma_page_size, pragma_page_count, pragma_freelist_count",
-    )?;
-    statement.query_row([], |row| unsigned(row, 0))
-}
 
 pub(super) fn insert(connection: &Connection, event: &Event, now: Millis) -> rusqlite::Result<()> {
     connection
@@ -294,7 +143,8 @@ fn fail(
             ":delay": delay,
             ":reason": failure.reason.as_str(),
             ":detail": failure.detail,
-            ":failed_at": now.0,
+            // For people: the system's clock, not the queue's.
+            ":failed_at": Millis::now().0,
             ":id": signed(tag.number),
             ":holder": signed(tag.incarnation),
         })
@@ -306,19 +156,18 @@ fn fail(
 pub(super) fn release(
     connection: &Connection,
     holders: RangeInclusive<u64>,
-    now: Millis,
 ) -> rusqlite::Result<()> {
     let (first, last) = (signed(*holders.start()), signed(*holders.end()));
     let mut bury = connection.prepare_cached(
         "UPDATE events
          SET state = 'dead', holder = NULL, reason = :reason,
              detail = 'handed out ' || deliveries || ' times without an answer',
-             first_failed_at = coalesce(first_failed_at, :now)
+             first_failed_at = coalesce(first_failed_at, :failed_at)
          WHERE holder >= :first AND holder <= :last AND deliveries > :limit
          RETURNING event_id",
     )?;
     let parameters = named_params! {
-        ":reason": DELIVERY_LIMIT_REASON, ":now": now.0,
+        ":reason": DELIVERY_LIMIT_REASON, ":failed_at": Millis::now().0,
         ":first": first, ":last": last, ":limit": DELIVERY_LIMIT
     };
     for buried in bury.query_map(parameters, |row| row.get::<_, String>(0))? {
@@ -412,7 +261,10 @@ fn signed(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 
-fn unsigned<T: TryFrom<i64> + Default>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(super) fn unsigned<T: TryFrom<i64> + Default>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
     row.get::<_, i64>(column)
         .map(|number| number.try_into().unwrap_or_default())
 }

@@ -6,7 +6,7 @@ use std::{fs::File, time::Instant};
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::{Clock, Released, command::Command, store};
+use super::{Clock, Released, command::Command, file, store};
 use crate::{queue::RetryLadder, retry::Backoff, telemetry::QueueConnection};
 
 /// Most commands served together: past a hundred the sync is shared well enough, and an answer
@@ -84,7 +84,7 @@ impl Writer {
         self.connected.set(true);
         let closing = self.serve(&mut inbox);
         self.connected.set(false);
-        store::close(self.connection);
+        file::close(self.connection);
         // Closing the file would do, were it not for a child process forked this moment that has
         // a copy of it.
         let _ = lock.unlock();
@@ -127,10 +127,6 @@ impl Writer {
         let committed = self.commit(Synchronous::Normal, &mut commands);
         if committed.is_ok() {
             self.owed.clear();
-        } else {
-            // The disk may be full, and the log cannot grow. Folded into the file it starts again
-            // from its beginning, and there is room for what empties the queue.
-            store::fold_log(&self.connection);
         }
         let committed = self.consuming.note(committed);
         self.answer(commands, &committed);
@@ -155,9 +151,21 @@ impl Writer {
         synchronous: Synchronous,
         commands: &mut [Command],
     ) -> rusqlite::Result<()> {
-        if self.synchronous != Some(synchronous) {
+        let committed = self.try_commit(synchronous, commands);
+        if let Err(error) = &committed {
             self.synchronous = None;
-            store::set_synchronous(&self.connection, synchronous == Synchronous::Full)?;
+            file::make_room(&self.connection, error);
+        }
+        committed
+    }
+
+    fn try_commit(
+        &mut self,
+        synchronous: Synchronous,
+        commands: &mut [Command],
+    ) -> rusqlite::Result<()> {
+        if self.synchronous != Some(synchronous) {
+            file::set_synchronous(&self.connection, synchronous == Synchronous::Full)?;
             self.synchronous = Some(synchronous);
         }
         let now = self.clock.now();
@@ -167,7 +175,7 @@ impl Writer {
             command.execute(&transaction, &self.ladder, now)?;
         }
         for holder in &self.owed {
-            store::release(&transaction, *holder..=*holder, now)?;
+            store::release(&transaction, *holder..=*holder)?;
         }
         // After an error, dropping the transaction rolls it back.
         transaction.commit()
@@ -204,7 +212,7 @@ impl Writer {
 
     fn is_full(&self) -> bool {
         // Unreadable: the insert will say so, in better words.
-        store::used_bytes(&self.connection).is_ok_and(|used| used >= self.max_bytes)
+        file::used_bytes(&self.connection).is_ok_and(|used| used >= self.max_bytes)
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use clerk_sync_pipeline::{
     queue::{
-        BatchLimits, Consume as _, Publish as _,
+        BatchLimits, Consume as _, Publish as _, Settlement,
         embedded::{EmbeddedPublisher, EmbeddedQueue},
     },
     telemetry::Metrics,
@@ -77,6 +77,18 @@ fn say(what: &str) {
 
 fn this_binary() -> Command {
     Command::new(std::env::current_exe().unwrap())
+}
+
+/// The kernel lets no file of it grow beyond 2 MiB: `EFBIG`, as `ENOSPC` on a full disk.
+#[cfg(target_os = "linux")]
+fn this_binary_with_2_mib() -> Command {
+    let mut limited = Command::new("sh");
+    // A soft limit in blocks of 512 bytes, and no signal when it is reached.
+    let script = "trap '' XFSZ; ulimit -S -f 4096; exec \"$0\" \"$@\"";
+    limited
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap());
+    limited
 }
 
 /// Every confirmed id is among the queued ones.
@@ -147,16 +159,11 @@ async fn deliveries_are_counted_across_kill_9() {
     queue.close().await;
 }
 
-/// The kernel refuses to let the file grow (`EFBIG`, as `ENOSPC` would), in the middle of a write.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_full_disk_refuses_publishes_keeps_the_rest_and_is_survived() {
     let folder = Folder::new();
-    // A soft limit in blocks of 512 bytes, and no signal when it is reached.
-    let mut limited = Command::new("sh");
-    limited.args(["-c", "trap '' XFSZ; ulimit -S -f 4096; exec \"$0\" \"$@\""]);
-    limited.arg(std::env::current_exe().unwrap());
-    let mut child = Running::start(limited, "fill", &folder.file());
+    let mut child = Running::start(this_binary_with_2_mib(), "fill", &folder.file());
     let mut confirmed = BTreeSet::new();
     let refused = loop {
         let said = child.said().expect("it goes on after a refusal");
@@ -171,7 +178,6 @@ async fn a_full_disk_refuses_publishes_keeps_the_rest_and_is_survived() {
     );
     assert!(refused.contains("the queue is unavailable"), "{refused}");
     assert!(!refused.contains("msg_"), "{refused}");
-    // Consuming needs room as well, but little; folding the log makes it.
     let pid = child.process.id().to_string();
     let lifted = Command::new("prlimit")
         .args(["--fsize=unlimited:unlimited", "--pid", &pid])
@@ -185,6 +191,17 @@ async fn a_full_disk_refuses_publishes_keeps_the_rest_and_is_survived() {
     assert_kept(&folder, &confirmed).await;
 }
 
+/// The log has reached the disk's end, the file has not: 10 MB pass through.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_log_that_cannot_grow_is_started_again() {
+    let folder = Folder::new();
+    let mut child = Running::start(this_binary_with_2_mib(), "churn", &folder.file());
+    let refusals: u32 = child.said().unwrap().parse().unwrap();
+    assert!(refusals > 0, "the log was never full");
+    assert!(child.process.wait().unwrap().success());
+}
+
 /// The child's side.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it is what the other tests start"]
@@ -194,12 +211,17 @@ async fn role() {
     };
     let metrics = Arc::new(Metrics::new(0));
     let queue = EmbeddedQueue::open(Path::new(&file), ladder(), metrics).unwrap();
-    match role.split_once(' ') {
-        Some(("publish", round)) => publish_for_ever(&queue.publisher(), round).await,
-        _ if role == "take" => take_and_wait(&queue).await,
-        _ if role == "fill" => fill(queue).await,
-        _ => panic!("no role `{role}`"),
-    }
+    // It ends by itself when its test has lost it.
+    within("the role", async {
+        match role.split_once(' ') {
+            Some(("publish", round)) => publish_for_ever(&queue.publisher(), round).await,
+            _ if role == "take" => take_and_wait(&queue).await,
+            _ if role == "fill" => fill(queue).await,
+            _ if role == "churn" => churn(queue).await,
+            _ => panic!("no role `{role}`"),
+        }
+    })
+    .await;
 }
 
 async fn publish_for_ever(publisher: &EmbeddedPublisher, round: &str) {
@@ -223,7 +245,7 @@ async fn take_and_wait(queue: &EmbeddedQueue) {
     let mut consumer = queue.consumer();
     let delivery = one(&mut consumer).await;
     say(&delivery.redeliveries.to_string());
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn fill(queue: EmbeddedQueue) {
@@ -248,4 +270,29 @@ async fn fill(queue: EmbeddedQueue) {
     assert_eq!(event("msg_0").id, one(&mut queue.consumer()).await.event.id);
     queue.close().await;
     say("closed");
+}
+
+async fn churn(queue: EmbeddedQueue) {
+    let publisher = queue.publisher();
+    let mut consumer = queue.consumer();
+    let mut refusals = 0;
+    for n in 0..200 {
+        let event = sized_event(&format!("msg_{n}"), 50_000);
+        while publisher.publish(event.clone()).await.is_err() {
+            refusals += 1;
+        }
+        loop {
+            let delivery = one(&mut consumer).await;
+            let settled = consumer.settle(vec![(delivery, Settlement::Done)]).await;
+            if settled.is_ok() {
+                break;
+            }
+            refusals += 1;
+        }
+    }
+    let depths = queue.depths().await.unwrap();
+    assert_eq!((depths.ready, depths.in_flight, depths.dead), (0, 0, 0));
+    say(&refusals.to_string());
+    drop(consumer);
+    queue.close().await;
 }
