@@ -18,7 +18,7 @@ mod up;
     name = "clerk-sync",
     version,
     propagate_version = true,
-    max_term_width = 100
+    max_term_width = 80
 )]
 struct Cli {
     #[command(subcommand)]

@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use clerk_sync_ingest::config::older_signing_secret;
 use clerk_sync_pipeline::{Millis, secret::Secret};
 use futures_util::{StreamExt as _, stream};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -230,8 +231,12 @@ async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let configured = args.clerk_webhook_signing_secret.as_ref();
-    let secret = match configured.filter(|secret| !secret.expose().is_empty()) {
+    let older = older_signing_secret().map(Secret::new);
+    let named = args.clerk_webhook_signing_secret.as_ref();
+    let configured = named
+        .filter(|secret| !secret.expose().is_empty())
+        .or(older.as_ref());
+    let secret = match configured {
         Some(secret) => secret.clone(),
         None => DataFolder::new(&args.data).secret()?.with_context(|| {
             format!(
@@ -370,8 +375,10 @@ impl Tally {
         }
         #[expect(clippy::cast_precision_loss, reason = "a number of requests")]
         let rate = total as f64 / elapsed.as_secs_f64();
+        let requests = if total == 1 { "request" } else { "requests" };
         format!(
-            "{table}\n{total} requests in {:.2} s, {rate:.0}/s",
+            "{}\n{total} {requests} in {:.2} s, {rate:.0}/s",
+            table.trim_fmt(),
             elapsed.as_secs_f64()
         )
     }

@@ -1,6 +1,6 @@
 //! `clerk-sync up`: ingester and worker in one process.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{future::ready, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clerk_sync_ingest::{
@@ -17,7 +17,7 @@ use clerk_sync_pipeline::{
         amqp::{AmqpConsumers, AmqpPublisher},
         embedded::EmbeddedQueue,
     },
-    secret::ServerUrl,
+    secret::{Secret, ServerUrl},
     telemetry::Metrics,
 };
 use clerk_sync_projection::{
@@ -44,7 +44,8 @@ Examples:
   clerk-sync up --demo
   clerk-sync up --listen 0.0.0.0:8080
   clerk-sync up --database-url postgres://user:password@localhost/app
-  AMQP_URL=amqp://… DATABASE_URL=postgres://… CLERK_WEBHOOK_SIGNING_SECRET=whsec_… clerk-sync up")]
+  AMQP_URL=amqp://… DATABASE_URL=postgres://… \\
+    CLERK_WEBHOOK_SIGNING_SECRET=whsec_… clerk-sync up")]
 pub(crate) struct UpArgs {
     /// Show it: post the samples, shuffled and with duplicates, and what became of them. Uses a
     /// data folder of its own, and no server
@@ -77,13 +78,20 @@ pub(crate) struct UpArgs {
 
 /// Who may sign, unless that was left to us: unset, or blank as `.env.example` has it.
 #[derive(Clone)]
-struct ConfiguredSecret(Option<Verifier>);
+struct ConfiguredSecret(Option<(Verifier, Secret)>);
 
 fn configured_secret(text: &str) -> Result<ConfiguredSecret, String> {
     if text.trim().is_empty() && older_signing_secret().is_none() {
         return Ok(ConfiguredSecret(None));
     }
-    signing_secret(text).map(Some).map(ConfiguredSecret)
+    // A blank one is taken from the older name by the parser itself.
+    let written = if text.trim().is_empty() {
+        older_signing_secret().unwrap_or_default()
+    } else {
+        text
+    };
+    let verifier = signing_secret(text)?;
+    Ok(ConfiguredSecret(Some((verifier, Secret::new(written)))))
 }
 
 pub(crate) fn run(args: UpArgs) -> ExitCode {
@@ -110,20 +118,19 @@ struct Parts {
 async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut folder = DataFolder::new(&args.data);
     folder.create()?;
-    let made = match (&args.clerk_webhook_signing_secret.0, args.demo) {
-        (Some(_), false) => None,
-        (None, _) | (_, true) => Some(folder.secret_or_new()?),
+    let (verifier, secret, made) = match args.clerk_webhook_signing_secret.0.take() {
+        Some((verifier, secret)) => (verifier, secret, None),
+        None => {
+            let (secret, path) = folder.secret_or_new()?;
+            let verifier = signing_secret(secret.expose())
+                .map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?;
+            (verifier, secret, Some(path))
+        }
     };
     if args.demo {
         folder = folder.demo();
-        demo::prepare(&mut args, &folder)?;
+        demo::prepare(&mut args, &folder).await?;
     }
-    let verifier = match (&made, args.clerk_webhook_signing_secret.0.take()) {
-        (None, Some(configured)) => configured,
-        (Some((secret, path)), _) => signing_secret(secret.expose())
-            .map_err(|problem| anyhow::anyhow!("{}: {problem}", path.display()))?,
-        (None, None) => unreachable!("a secret is made when none is configured"),
-    };
     let url = match args.database_url.clone() {
         Some(url) => url,
         None => folder.tables()?,
@@ -149,17 +156,12 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         .context("DATABASE_URL")?;
     let webhook_url = format!("http://{}{}", local(webhooks), args.ingest.webhook_path);
     args.process.admin_listen = admin_listener.local_addr()?;
-    announce(
-        &args,
-        &webhook_url,
-        &url,
-        &folder,
-        made.as_ref().map(|(_, path)| path),
-    );
+    announce(&args, &webhook_url, &url, &folder, made.as_ref());
 
-    let demo = match &made {
-        Some((secret, _)) if args.demo => Some(demo::Demo::new(&webhook_url, secret)?),
-        _ => None,
+    let demo = if args.demo {
+        Some(demo::Demo::new(&webhook_url, &secret)?)
+    } else {
+        None
     };
     let parts = Parts {
         verifier,
@@ -174,8 +176,10 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut result = Ok(());
     let work = async {
         result = match args.amqp_url {
-            Some(url) => with_rabbitmq(parts, args.topology.server(url), &readiness).await,
-            None => with_files(parts, &args.topology, &folder, &readiness).await,
+            Some(url) => {
+                Box::pin(with_rabbitmq(parts, args.topology.server(url), &readiness)).await
+            }
+            None => Box::pin(with_files(parts, &args.topology, &folder, &readiness)).await,
         };
     };
     admin::serve(admin_listener, metrics, readiness.clone(), shutdown, work).await;
@@ -187,9 +191,18 @@ async fn with_rabbitmq(
     server: clerk_sync_pipeline::queue::amqp::Server,
     readiness: &Readiness,
 ) -> anyhow::Result<()> {
-    if !prepare::topology(&server, &parts.shutdown).await? {
-        return Ok(());
-    }
+    // Tried once before anything connects. A broker that is away is waited for while webhooks are
+    // answered 503, as they are whenever it is away.
+    let declared = prepare::topology_now(&server).await?;
+    let wanted = server.clone();
+    let stopping = parts.shutdown.clone();
+    let declaring = async move {
+        if declared {
+            Ok(true)
+        } else {
+            prepare::topology(&wanted, &stopping).await
+        }
+    };
     let ladder = server.topology.ladder.clone();
     let told = readiness.told("queue_publish");
     let publisher = AmqpPublisher::start(server.clone(), parts.metrics.clone(), told);
@@ -202,7 +215,15 @@ async fn with_rabbitmq(
         readiness,
     );
     let lanes = consumers.take_lanes();
-    let result = serve(parts, publisher.clone(), lanes, ladder, readiness).await;
+    let result = serve(
+        parts,
+        publisher.clone(),
+        lanes,
+        ladder,
+        readiness,
+        declaring,
+    )
+    .await;
     tokio::join!(publisher.close(), consumers.close());
     result
 }
@@ -219,22 +240,41 @@ async fn with_files(
         parts.metrics.clone(),
         topology.queue_max_bytes,
     )?;
+    let gauge = parts.metrics.clone();
+    readiness.asked("queue", move || {
+        let writable = gauge.queue_connected.get() == 1;
+        async move {
+            writable
+                .then_some(())
+                .ok_or_else(|| "its file cannot be written".to_owned())
+        }
+    });
     let lanes = (0..parts.worker.worker_lanes)
         .map(|_| queue.consumer())
         .collect();
     let ladder = topology.retry_delays.clone();
-    let result = serve(parts, queue.publisher(), lanes, ladder, readiness).await;
+    let result = serve(
+        parts,
+        queue.publisher(),
+        lanes,
+        ladder,
+        readiness,
+        ready(Ok(true)),
+    )
+    .await;
     queue.close().await;
     result
 }
 
-/// Receives and applies until shutdown is requested.
+/// Receives and applies until shutdown is requested. `declaring` makes the queue what it should be;
+/// false when the process is stopping.
 async fn serve<P: Publish, C: Consume>(
     parts: Parts,
     publisher: P,
     lanes: Vec<C>,
     ladder: clerk_sync_pipeline::queue::RetryLadder,
     readiness: &Readiness,
+    declaring: impl Future<Output = anyhow::Result<bool>>,
 ) -> anyhow::Result<()> {
     let Parts {
         ingest,
@@ -247,13 +287,9 @@ async fn serve<P: Publish, C: Consume>(
         demo,
     } = parts;
     let projection = Projection::new(db.clone(), worker.projection(), metrics.clone());
-    let probe = projection.clone();
-    readiness.asked("database", move || {
-        let probe = probe.clone();
-        async move { probe.ping().await.map_err(|error| error.0) }
-    });
+    clerk_sync_worker::watch_database(&projection, readiness);
 
-    let receiving = tokio::spawn(clerk_sync_ingest::run(
+    let ingester = tokio::spawn(clerk_sync_ingest::run(
         ingest,
         verifier,
         listener,
@@ -263,8 +299,9 @@ async fn serve<P: Publish, C: Consume>(
     ));
     // Webhooks are received from the first moment; applying begins when the database is there.
     let applying = async {
-        let prepared = prepare::tables(&db, &worker, &shutdown).await;
-        match prepared {
+        let prepare =
+            async { Ok(declaring.await? && prepare::tables(&db, &worker, &shutdown).await?) };
+        match prepare.await {
             Ok(true) => {
                 clerk_sync_worker::run(
                     lanes,
@@ -272,6 +309,7 @@ async fn serve<P: Publish, C: Consume>(
                     ladder,
                     &worker,
                     metrics.clone(),
+                    readiness,
                     shutdown.clone(),
                 )
                 .await;
@@ -283,6 +321,13 @@ async fn serve<P: Publish, C: Consume>(
                 Err(error)
             }
         }
+    };
+    let receiving = async {
+        let received = ingester.await;
+        if received.is_err() {
+            shutdown.request();
+        }
+        received
     };
     let showing = async {
         match demo {

@@ -29,8 +29,8 @@ pub(crate) struct Limits {
 pub(crate) enum Verdict {
     /// Ask again then; nothing can be overdue before.
     WaitUntil(Instant),
-    /// Nothing is going on: close.
-    Idle,
+    /// Nothing has been going on since then: close.
+    Idle(Instant),
     /// The head of a request is overdue: answer 408, close.
     SlowHead,
     /// The client does not read its answers: give up.
@@ -156,14 +156,14 @@ impl Activity {
             return Verdict::WaitUntil(wake);
         }
         let (deadline, overdue) = match state.stage {
-            Stage::New => (state.since + limits.head, Verdict::Idle),
-            Stage::Idle => (state.since + limits.idle, Verdict::Idle),
+            Stage::New => (state.since + limits.head, Verdict::Idle(state.since)),
+            Stage::Idle => (state.since + limits.idle, Verdict::Idle(state.since)),
             Stage::Head => (state.since + limits.head, Verdict::SlowHead),
         };
         if now >= deadline {
             overdue
         } else if ending && state.stage != Stage::Head {
-            Verdict::Idle
+            Verdict::Idle(state.since)
         } else {
             Verdict::WaitUntil(deadline.min(wake))
         }
@@ -263,6 +263,10 @@ mod tests {
         }
     }
 
+    fn idle(verdict: Verdict) -> bool {
+        matches!(verdict, Verdict::Idle(_))
+    }
+
     fn waits(verdict: Verdict) -> bool {
         matches!(verdict, Verdict::WaitUntil(_))
     }
@@ -280,11 +284,7 @@ mod tests {
     fn each_stage_has_its_own_time_limit() {
         let activity = Arc::new(Activity::new(Instant::now()));
         assert!(waits(after(&activity, 4, false)));
-        assert_eq!(
-            after(&activity, 6, false),
-            Verdict::Idle,
-            "nothing ever came"
-        );
+        assert!(idle(after(&activity, 6, false)), "nothing ever came");
         activity.received(b"POST");
         assert!(waits(after(&activity, 4, false)));
         assert_eq!(after(&activity, 6, false), Verdict::SlowHead);
@@ -295,7 +295,7 @@ mod tests {
         );
         drop(serving);
         assert!(waits(after(&activity, 74, false)));
-        assert_eq!(after(&activity, 76, false), Verdict::Idle);
+        assert!(idle(after(&activity, 76, false)));
         activity.received(b"\r\n");
         assert!(
             waits(after(&activity, 74, false)),
@@ -319,13 +319,13 @@ mod tests {
     #[test]
     fn when_ending_only_what_has_begun_may_go_on() {
         let activity = Arc::new(Activity::new(Instant::now()));
-        assert_eq!(after(&activity, 0, true), Verdict::Idle);
+        assert!(idle(after(&activity, 0, true)));
         activity.received(b"POST");
         assert!(waits(after(&activity, 0, true)), "a head may be completed");
         let serving = activity.begin(&request());
         assert!(waits(after(&activity, 0, true)));
         drop(serving);
-        assert_eq!(after(&activity, 0, true), Verdict::Idle);
+        assert!(idle(after(&activity, 0, true)));
     }
 
     #[test]
@@ -338,7 +338,7 @@ mod tests {
             activity.received(&[&PREFACE[cut..], b"settings"].concat());
             assert!(activity.is_http2());
             assert!(waits(after(&activity, 74, false)));
-            assert_eq!(after(&activity, 76, false), Verdict::Idle);
+            assert!(idle(after(&activity, 76, false)));
         }
         let activity = Activity::new(Instant::now());
         activity.received(b"PRI /");

@@ -133,13 +133,14 @@ impl<P: Publish> Connections<P> {
                 Verdict::WaitUntil(again) => again,
                 Verdict::SlowHead => return End::SlowHead,
                 Verdict::Stuck => return End::Stuck,
-                Verdict::Idle => {
-                    let closing_since = *closing_since.get_or_insert_with(|| {
+                Verdict::Idle(idle_since) => {
+                    let closing_since: Instant = *closing_since.get_or_insert_with(|| {
                         connection.as_mut().graceful_shutdown();
                         now
                     });
-                    // An HTTP/2 client has as long to take its leave as for a request's head.
-                    let patience = closing_since + self.limits.head;
+                    // An HTTP/2 client has as long to take its last answers, and its leave, as for
+                    // a request's head.
+                    let patience = closing_since.max(idle_since) + self.limits.head;
                     if now >= patience {
                         return End::Stuck;
                     }

@@ -21,7 +21,7 @@ async fn receive(args: Args, shutdown: Shutdown) -> Result<(), String> {
     let admin_listener = args.process.bind_admin().await?;
     let metrics = Arc::new(Metrics::new(verifier.secrets()));
     let readiness = Readiness::default();
-    let queue = readiness.told("queue");
+    let queue = readiness.told("queue_publish");
     let publisher = AmqpPublisher::start(args.amqp.server(), metrics.clone(), queue);
     let receiving = clerk_sync_ingest::run(
         args.ingest,

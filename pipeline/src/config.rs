@@ -26,7 +26,14 @@ pub struct ProcessArgs {
     #[arg(long, env, default_value = "127.0.0.1:9464", value_name = "ADDRESS")]
     pub admin_listen: SocketAddr,
     /// How log lines are written
-    #[arg(long, env, default_value = "text", value_enum, ignore_case = true)]
+    #[arg(
+        long,
+        env,
+        default_value = "text",
+        value_name = "FORMAT",
+        value_enum,
+        ignore_case = true
+    )]
     pub log_format: LogFormat,
     /// What is logged, as tracing-subscriber's EnvFilter has it: info, clerk_sync_worker=debug
     #[arg(long, env, default_value = "info", value_name = "FILTER")]

@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use clerk_sync_entity::{credits, processed_events, users};
 use clerk_sync_pipeline::{
     Event,
+    lifecycle::GRACE,
     queue::{Failure, Reason},
     retry::Backoff,
     telemetry::{DbOperation, DbResult, Label as _, Metrics, Outcome},
@@ -30,9 +31,24 @@ use crate::{
 
 /// How often a transaction is tried against others before that counts as weather.
 const CONTENTION_TRIES: usize = 5;
-/// Longest time for one transaction. What takes longer has lost its connection, or is stuck
-/// behind somebody's lock; the batch is tried again.
-pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest time for one transaction or question. What takes longer has lost its connection, or is
+/// stuck behind somebody's lock; it is tried again. Shorter than the grace period of a process, so
+/// that a mute database does not turn a polite stop into a forced one.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const _: () = assert!(ANSWER_WITHIN.as_secs() < GRACE.as_secs());
+
+/// The database's answer, its error sorted, or the weather when there is none in time.
+pub(crate) async fn bounded<T, E: Into<TransactionError>>(
+    answer: impl Future<Output = Result<T, E>>,
+) -> Result<T, TransactionError> {
+    match timeout(ANSWER_WITHIN, answer).await {
+        Ok(answer) => answer.map_err(Into::into),
+        Err(_) => {
+            let cause = format!("no answer within {ANSWER_WITHIN:?}");
+            Err(TransactionError::Unavailable(Unavailable(cause)))
+        }
+    }
+}
 /// Applies events to the database. Cloning shares the pool.
 #[derive(Clone)]
 pub struct Projection {
@@ -157,12 +173,7 @@ impl Projection {
         let mut backoff = Backoff::contention();
         let mut tries = 0;
         loop {
-            let result = timeout(TRANSACTION_TIMEOUT, self.transaction(batch, indices))
-                .await
-                .unwrap_or_else(|_| {
-                    let what = format!("no answer within {TRANSACTION_TIMEOUT:?}");
-                    Err(TransactionError::Unavailable(Unavailable(what)))
-                });
+            let result = bounded(self.transaction(batch, indices)).await;
             let (label, again) = match &result {
                 Ok(_) => (DbResult::Ok, false),
                 Err(TransactionError::Contention(_)) => (DbResult::Contention, true),
@@ -180,15 +191,50 @@ impl Projection {
         }
     }
 
-    /// The whole of it: claim in the ledger, advance the versions, move addresses, delete, upsert,
-    /// grant, commit. The number of statements does not grow with the batch. Returns the outcomes
-    /// in the order of `indices`.
+    /// One transaction. Returns the outcomes in the order of `indices`.
     async fn transaction(
         &self,
         batch: &Batch<'_>,
         indices: &[usize],
     ) -> Result<Vec<Outcome>, TransactionError> {
         let tx = Tx::begin(&self.db).await?;
+        let outcomes = self.within(&tx, batch, indices).await?;
+        tx.commit().await?;
+        Ok(outcomes)
+    }
+
+    /// Whether the database would take this event now: all of its statements, rolled back. A
+    /// database that can be read but not written (a standby, a full disk, a missing grant) looks
+    /// well to a mere question.
+    ///
+    /// # Errors
+    /// The weather. An event that is refused, or that takes long, says nothing of the weather.
+    pub async fn would_take(&self, event: &Event) -> Result<(), Unavailable> {
+        let batch = self.read([event]);
+        let open = batch.open();
+        let rehearse = async {
+            let tx = Tx::begin(&self.db).await?;
+            if open.is_empty() {
+                Ok(Vec::new())
+            } else {
+                self.within(&tx, &batch, &open).await
+            }
+        };
+        match timeout(ANSWER_WITHIN, rehearse).await {
+            Ok(Err(TransactionError::Unavailable(weather))) => Err(weather),
+            Ok(Ok(_) | Err(_)) => self.ping().await,
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// The whole of it: claim in the ledger, advance the versions, move addresses, delete, upsert,
+    /// grant. The number of statements does not grow with the batch.
+    async fn within(
+        &self,
+        tx: &Tx,
+        batch: &Batch<'_>,
+        indices: &[usize],
+    ) -> Result<Vec<Outcome>, TransactionError> {
         let now = Utc::now();
 
         let firsts = first_of_each_id(batch, indices);
@@ -215,7 +261,7 @@ impl Projection {
         let candidates = reduce::winners(fresh().map(|index| (index, batch.understood(index))));
         if !candidates.is_empty() {
             let alone = indices.len() == 1;
-            let written = self.write(&tx, candidates, alone, now).await?;
+            let written = self.write(tx, candidates, alone, now).await?;
             outcomes.extend(written);
         }
 
@@ -227,7 +273,6 @@ impl Projection {
             tx.execute(&processed_events::set_outcomes(tx.backend(), &corrections))
                 .await?;
         }
-        tx.commit().await?;
 
         let outcome = |index: &usize| outcomes.get(index).copied().unwrap_or(Outcome::Duplicate);
         Ok(indices.iter().map(outcome).collect())

@@ -82,7 +82,7 @@ impl<'a> Batch<'a> {
         open.into_iter().partition(of_lacking)
     }
 
-    fn open(&self) -> Vec<usize> {
+    pub(crate) fn open(&self) -> Vec<usize> {
         let is_open = |index: &usize| self.members[*index].verdict.is_none();
         (0..self.members.len()).filter(is_open).collect()
     }

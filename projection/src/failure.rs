@@ -112,12 +112,14 @@ impl TransactionError {
             "23502" => Self::poison(Reason::NotNullViolation, what),
             "23514" => Self::poison(Reason::CheckViolation, what),
             // Missing tables, columns, grants: every event would fail, so none is at fault.
-            "25006" | "42P01" | "42703" | "42883" | "42501" | "3D000" | "3F000" => {
+            "42P01" | "42703" | "42883" | "42501" | "3D000" | "3F000" => {
                 Self::Unavailable(Unavailable(format!("{what}: run `clerk-sync migrate up`?")))
             }
+            // A plan that a migration has outdated.
+            "0A000" => Self::Unavailable(Unavailable(what)),
             _ => match code.get(..2) {
                 Some("22" | "54") => Self::poison(Reason::DataRefused, what),
-                Some("08" | "28" | "53" | "57" | "58" | "XX") => {
+                Some("08" | "25" | "26" | "28" | "42" | "53" | "57" | "58" | "XX") => {
                     Self::Unavailable(Unavailable(what))
                 }
                 _ => Self::curable(Reason::DatabaseError, what),
@@ -145,6 +147,8 @@ impl TransactionError {
             }
             // BUSY and LOCKED: somebody else writes for longer than the busy timeout.
             (_, 5 | 6) => Self::Contention(Contention::Lock(what)),
+            // A constraint of another kind.
+            (_, 19) => Self::curable(Reason::DatabaseError, what),
             // TOOBIG, MISMATCH.
             (_, 18 | 20) => Self::poison(Reason::DataRefused, what),
             // PERM, READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB and the rest.
@@ -186,8 +190,8 @@ mod tests {
     #[test]
     fn sqlstates_are_sorted_as_the_design_tables_them() {
         for weather in [
-            "08006", "57P01", "57P03", "53300", "53100", "25006", "58030", "42P01", "42703",
-            "42501", "28P01",
+            "08006", "42P10", "42804", "0A000", "26000", "25P03", "57P01", "57P03", "53300",
+            "53100", "25006", "58030", "42P01", "42703", "42501", "28P01",
         ] {
             assert!(
                 matches!(postgres(weather), TransactionError::Unavailable(_)),

@@ -2,6 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::{
+    Projection,
+    apply::bounded,
+    change,
+    failure::{Refusal, TransactionError, Unavailable},
+    transaction::ledger_row,
+};
 use chrono::{DateTime, Utc};
 use clerk_sync_entity::{credits, processed_events, user_versions, users};
 use clerk_sync_pipeline::{
@@ -11,15 +18,6 @@ use clerk_sync_pipeline::{
 use sea_orm::{
     ConnectionTrait as _,
     sea_query::{Expr, Query},
-};
-use tokio::time::timeout;
-
-use crate::{
-    Projection,
-    apply::TRANSACTION_TIMEOUT,
-    change,
-    failure::{Refusal, Step, TransactionError, Unavailable},
-    transaction::ledger_row,
 };
 
 /// Rows pruned from the ledger in one statement.
@@ -45,17 +43,9 @@ impl Projection {
             return Ok(());
         }
         let claim = processed_events::claim(self.db.get_database_backend(), rows.into_values());
-        let recorded = timeout(TRANSACTION_TIMEOUT, self.db.execute(&claim)).await;
-        self.count(DbOperation::Record, matches!(recorded, Ok(Ok(_))));
-        let Ok(recorded) = recorded else {
-            return Err(Unavailable(format!(
-                "no answer within {TRANSACTION_TIMEOUT:?}"
-            )));
-        };
-        match recorded.map_err(|error| TransactionError::of(&error, Step::Other)) {
-            Ok(_) => Ok(()),
-            Err(TransactionError::Unavailable(weather)) => Err(weather),
-            Err(TransactionError::Contention(race)) => Err(Unavailable(format!("{race:?}"))),
+        let recorded = bounded(self.db.execute(&claim)).await;
+        self.count(DbOperation::Record, recorded.is_ok());
+        match recorded {
             Err(TransactionError::Refused(Refusal { failure, .. })) => {
                 // Nothing rests on this row; the event itself must go on its way.
                 tracing::warn!(
@@ -64,7 +54,7 @@ impl Projection {
                 );
                 Ok(())
             }
-            Err(TransactionError::EmailTaken(_)) => unreachable!("no address is claimed here"),
+            recorded => recorded.map(drop).map_err(unavailable),
         }
     }
 
@@ -77,11 +67,9 @@ impl Projection {
         let mut pruned = 0;
         loop {
             let chunk = processed_events::prune(backend, before, PRUNE_CHUNK);
-            let result = self.db.execute(&chunk).await;
+            let result = bounded(self.db.execute(&chunk)).await;
             self.count(DbOperation::Prune, result.is_ok());
-            let removed = result
-                .map_err(|error| Unavailable(error.to_string()))?
-                .rows_affected();
+            let removed = result.map_err(unavailable)?.rows_affected();
             pruned += removed;
             if removed < PRUNE_CHUNK {
                 return Ok(pruned);
@@ -106,13 +94,9 @@ impl Projection {
         if self.config.initial_credits > 0 {
             look.from(credits::Entity);
         }
-        let answer = self.db.query_all(&look).await;
+        let answer = bounded(self.db.query_all(&look)).await;
         self.count(DbOperation::Ping, answer.is_ok());
-        match answer.map_err(|error| TransactionError::of(&error, Step::Other)) {
-            Ok(_) => Ok(()),
-            Err(TransactionError::Unavailable(weather)) => Err(weather),
-            Err(other) => Err(Unavailable(format!("{other:?}"))),
-        }
+        answer.map(drop).map_err(unavailable)
     }
 
     fn count(&self, operation: DbOperation, ok: bool) {
@@ -122,5 +106,14 @@ impl Projection {
             DbResult::Unavailable
         };
         self.metrics.db_operations.get(operation, result).inc();
+    }
+}
+
+/// Where no event is at fault, every failure is the weather.
+fn unavailable(error: TransactionError) -> Unavailable {
+    match error {
+        TransactionError::Unavailable(weather) => weather,
+        TransactionError::Refused(refusal) => Unavailable(refusal.failure.detail),
+        other => Unavailable(format!("{other:?}")),
     }
 }

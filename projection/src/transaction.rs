@@ -44,6 +44,12 @@ fn utc(millis: Millis) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(millis.0).filter(|time| (1..=9999).contains(&time.year()))
 }
 
+/// The server's own limits, for the transaction alone (nothing rests on the session, so PgBouncer
+/// may stand between): a lock held by somebody is contention before our patience ends, and the
+/// locks of a worker whose machine has vanished are free again after a minute.
+const LIMITS: &str =
+    "SET LOCAL lock_timeout = '15s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+
 /// A transaction whose errors are sorted.
 pub(crate) struct Tx(DatabaseTransaction);
 
@@ -62,7 +68,11 @@ impl Tx {
             // READ COMMITTED is enough: guards are checked again under the row's lock.
             _ => db.begin().await,
         };
-        begun.map(Self).map_err(TransactionError::from)
+        let tx = begun?;
+        if tx.get_database_backend() == DbBackend::Postgres {
+            tx.execute_unprepared(LIMITS).await?;
+        }
+        Ok(Self(tx))
     }
 
     /// Commits. An error may mean that it happened and nobody could say so.

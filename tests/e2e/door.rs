@@ -196,6 +196,7 @@ async fn every_event_answered_2xx_is_in_the_queue_however_often_the_connection_b
         });
         sleep(Duration::from_millis(60)).await;
         door.proxy.set(Mode::Closed);
+        sleep(Duration::from_millis(20)).await;
         door.proxy.set(Mode::Open);
     }
     let mut accepted = Vec::new();

@@ -5,7 +5,7 @@ use crate::harness::{
     clerk::{self, Letter, SECRET, created, deleted, deliver_all, fixtures, shuffled, updated},
     eventually,
     process::{Env, Process, base_env, run},
-    servers::{TestDb, TestQueue},
+    servers::{Row, TestDb, TestQueue},
 };
 
 fn up_env(db: &TestDb, folder: &tempfile::TempDir) -> Env {
@@ -17,7 +17,7 @@ fn up_env(db: &TestDb, folder: &tempfile::TempDir) -> Env {
 }
 
 /// The rows in which the fixtures' story ends.
-fn end_of_the_story() -> Vec<(String, String, Option<String>)> {
+fn end_of_the_story() -> Vec<Row> {
     let row = |id: &str, email: &str, name: Option<&str>| {
         (id.to_owned(), email.to_owned(), name.map(str::to_owned))
     };
@@ -165,7 +165,7 @@ impl Fleet {
 }
 
 /// `people` users: created, some updated, some deleted; and the rows that must be left.
-fn crowd(people: usize) -> (Vec<Letter>, Vec<(String, String, Option<String>)>) {
+fn crowd(people: usize) -> (Vec<Letter>, Vec<Row>) {
     let mut letters = Vec::new();
     let mut rows = Vec::new();
     for number in 0..people {

@@ -7,6 +7,7 @@ use std::{
 
 use clerk_sync_pipeline::{
     Event, Millis,
+    admin::ReadinessPart,
     lifecycle::Shutdown,
     queue::{BatchLimits, Consume, Delivery, RetryLadder, SUSPECT_REDELIVERIES, Settlement},
     retry::Backoff,
@@ -22,6 +23,9 @@ use crate::unless_stopping;
 /// consumption pauses.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a process that is stopping waits for its last batch to be settled.
+const LAST_SETTLE: Duration = Duration::from_secs(5);
+
 pub(crate) struct Lane<C> {
     pub(crate) consumer: C,
     pub(crate) limits: BatchLimits,
@@ -34,11 +38,12 @@ pub(crate) struct Applier {
     pub(crate) projection: Projection,
     pub(crate) ladder: RetryLadder,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) readiness: ReadinessPart,
     pub(crate) shutdown: Shutdown,
 }
 
-/// The batch could not be applied, and was handed back.
-struct HandedBack;
+/// The batch could not be applied, and was handed back; one of its events.
+struct HandedBack(Event);
 
 impl<C: Consume> Lane<C> {
     pub(crate) async fn run(mut self) {
@@ -46,8 +51,8 @@ impl<C: Consume> Lane<C> {
         while let Some(batch) =
             unless_stopping(&shutdown, self.consumer.next_batch(self.limits)).await
         {
-            if let Err(HandedBack) = self.process(batch).await {
-                self.applier.wait_for_the_database().await;
+            if let Err(HandedBack(event)) = self.process(batch).await {
+                self.applier.wait_for_the_database(&event).await;
             }
         }
         self.consumer.hand_back().await;
@@ -82,12 +87,17 @@ impl<C: Consume> Lane<C> {
     async fn apply_and_settle(&mut self, deliveries: Vec<Delivery>) -> Result<(), HandedBack> {
         let Some(settlements) = self.applier.settlements(&deliveries).await else {
             self.consumer.hand_back().await;
-            return Err(HandedBack);
+            return Err(HandedBack(deliveries[0].event.clone()));
         };
         // Settled only now: every row is committed, or its event is on its way to a rung.
         let settled = deliveries.into_iter().zip(settlements).collect();
-        // An error means that they will come again, and be found applied.
-        let _ = self.consumer.settle(settled).await;
+        // An error means that they will come again, and be found applied. A way that is blocked
+        // must not keep a process that is stopping; what it still holds is handed back at its end.
+        let shutdown = &self.applier.shutdown;
+        tokio::select! {
+            _ = self.consumer.settle(settled) => {}
+            () = async { shutdown.requested().await; sleep(LAST_SETTLE).await } => {}
+        }
         Ok(())
     }
 }
@@ -113,7 +123,7 @@ impl Applier {
         let mut batch = self
             .projection
             .read(deliveries.iter().map(|delivery| &delivery.event));
-        let mut weather = Weather::new(&self.shutdown);
+        let mut weather = Weather::new(self);
         while let Err(unavailable) = self.projection.apply(&mut batch).await {
             weather.pass(&unavailable).await?;
         }
@@ -194,7 +204,7 @@ impl Applier {
         if put_aside.is_empty() {
             return Some(());
         }
-        let mut weather = Weather::new(&self.shutdown);
+        let mut weather = Weather::new(self);
         while let Err(unavailable) = self.projection.record(&put_aside).await {
             weather.pass(&unavailable).await?;
         }
@@ -203,7 +213,9 @@ impl Applier {
     }
 
     /// Nothing is consumed while the database is away: each hand-out counts against the events.
-    async fn wait_for_the_database(&self) {
+    ///
+    /// `event` is rehearsed: a database that answers questions may still take no writes.
+    async fn wait_for_the_database(&self, event: &Event) {
         let mut backoff = Backoff::reconnect();
         loop {
             if unless_stopping(&self.shutdown, sleep(backoff.next_delay()))
@@ -212,12 +224,14 @@ impl Applier {
             {
                 return;
             }
-            match self.projection.ping().await {
-                Ok(()) => {
+            match unless_stopping(&self.shutdown, self.projection.would_take(event)).await {
+                None => return,
+                Some(Ok(())) => {
+                    self.readiness.ready();
                     tracing::info!("the database is back, consuming again");
                     return;
                 }
-                Err(unavailable) => tracing::debug!(%unavailable, "still no database"),
+                Some(Err(unavailable)) => tracing::debug!(%unavailable, "still no database"),
             }
         }
     }
@@ -225,15 +239,15 @@ impl Applier {
 
 /// Bad weather while one batch is tried.
 struct Weather<'a> {
-    shutdown: &'a Shutdown,
+    applier: &'a Applier,
     backoff: Backoff,
     since: Option<Instant>,
 }
 
 impl<'a> Weather<'a> {
-    fn new(shutdown: &'a Shutdown) -> Self {
+    fn new(applier: &'a Applier) -> Self {
         Self {
-            shutdown,
+            applier,
             backoff: Backoff::weather(),
             since: None,
         }
@@ -248,6 +262,7 @@ impl<'a> Weather<'a> {
             );
             Instant::now()
         });
+        self.applier.readiness.not_ready(unavailable.0.clone());
         if since.elapsed() >= PATIENCE {
             tracing::warn!(
                 cause = unavailable.0,
@@ -255,11 +270,12 @@ impl<'a> Weather<'a> {
             );
             return None;
         }
-        unless_stopping(self.shutdown, sleep(self.backoff.next_delay())).await
+        unless_stopping(&self.applier.shutdown, sleep(self.backoff.next_delay())).await
     }
 
     fn cleared(&self) {
         if let Some(since) = self.since {
+            self.applier.readiness.ready();
             tracing::info!(
                 after_s = since.elapsed().as_secs(),
                 "the database is available again"

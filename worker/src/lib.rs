@@ -13,6 +13,7 @@ mod ledger;
 use std::{future::Future, sync::Arc};
 
 use clerk_sync_pipeline::{
+    admin::Readiness,
     lifecycle::Shutdown,
     queue::{Consume, RetryLadder},
     telemetry::Metrics,
@@ -38,13 +39,18 @@ pub async fn run<C: Consume>(
     ladder: RetryLadder,
     settings: &WorkerArgs,
     metrics: Arc<Metrics>,
+    readiness: &Readiness,
     shutdown: Shutdown,
 ) {
     let mut tasks = JoinSet::new();
+    watch_database(&projection, readiness);
+    let applying = readiness.told("apply");
+    applying.ready();
     let applier = Applier {
         projection: projection.clone(),
         ladder,
         metrics,
+        readiness: applying,
         shutdown: shutdown.clone(),
     };
     for consumer in consumers {
@@ -65,6 +71,15 @@ pub async fn run<C: Consume>(
             std::panic::resume_unwind(error.into_panic());
         }
     }
+}
+
+/// Makes the database a part of readiness, asked for each `/readyz`.
+pub fn watch_database(projection: &Projection, readiness: &Readiness) {
+    let projection = projection.clone();
+    readiness.asked("database", move || {
+        let projection = projection.clone();
+        async move { projection.ping().await.map_err(|unavailable| unavailable.0) }
+    });
 }
 
 /// Resolves with `future`, or with `None` as soon as stopping was asked for.

@@ -52,11 +52,6 @@ async fn work(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         .await
         .context("DATABASE_URL")?;
     let projection = Projection::new(db, args.worker.projection(), metrics.clone());
-    let probe = projection.clone();
-    readiness.asked("database", move || {
-        let probe = probe.clone();
-        async move { probe.ping().await.map_err(|error| error.0) }
-    });
 
     let server = args.amqp.server();
     let ladder = server.topology.ladder.clone();
@@ -71,11 +66,19 @@ async fn work(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
             ladder,
             &args.worker,
             metrics.clone(),
+            &readiness,
             shutdown.clone(),
         )
         .await;
         consumers.close().await;
     };
-    admin::serve(listener, metrics.clone(), readiness, shutdown.clone(), work).await;
+    admin::serve(
+        listener,
+        metrics.clone(),
+        readiness.clone(),
+        shutdown.clone(),
+        work,
+    )
+    .await;
     Ok(())
 }

@@ -39,18 +39,19 @@ pub(crate) struct Demo {
     clippy::print_stdout,
     reason = "the command speaks to the person who typed it"
 )]
-pub(crate) fn prepare(args: &mut UpArgs, folder: &DataFolder) -> anyhow::Result<()> {
+pub(crate) async fn prepare(args: &mut UpArgs, folder: &DataFolder) -> anyhow::Result<()> {
     let servers = [args.database_url.take(), args.amqp_url.take()];
     if servers.iter().any(Option::is_some) {
         println!("The demonstration leaves DATABASE_URL and AMQP_URL alone.\n");
     }
     folder.create()?;
     // Only a folder that nobody uses is cleared: the queue's lock is taken for a moment.
-    drop(clerk_sync_pipeline::queue::embedded::EmbeddedQueue::open(
+    let unused = clerk_sync_pipeline::queue::embedded::EmbeddedQueue::open(
         &folder.queue(),
         args.topology.retry_delays.clone(),
         Arc::new(Metrics::new(0)),
-    )?);
+    )?;
+    unused.close().await;
     folder.clear()
 }
 
@@ -184,6 +185,7 @@ fn print(
     println!("{}", table.trim_fmt());
     println!(
         "\nDeleted users stay deleted and duplicates change nothing, whatever the order.\n\
+         (stale: something newer was known; ignored: not about a user)\n\
          Users without an address are dead letters; MISSING_EMAIL=placeholder keeps them.\n\n\
          Serving until Ctrl-C. In another terminal: clerk-sync send --all --shuffle"
     );

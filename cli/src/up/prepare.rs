@@ -1,5 +1,7 @@
 //! Tables and topology, made by `up` itself, as soon as the servers are there.
 
+use std::time::Duration;
+
 use clerk_sync_migration::{self as migration, MigrateError, Wanted};
 use clerk_sync_pipeline::{
     lifecycle::Shutdown,
@@ -9,7 +11,7 @@ use clerk_sync_pipeline::{
 use clerk_sync_projection::is_unavailable;
 use clerk_sync_worker::config::WorkerArgs;
 use sea_orm::DatabaseConnection;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// Migrates, waiting for a database that is away. False when the process is stopping.
 ///
@@ -47,6 +49,21 @@ pub(crate) async fn tables(
             }
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+/// Longest time for a first try, before the webhook port is served.
+const FIRST_TRY: Duration = Duration::from_secs(1);
+
+/// Declares the topology if the broker is there. False when it is not.
+///
+/// # Errors
+/// The broker holds other definitions.
+pub(crate) async fn topology_now(server: &Server) -> anyhow::Result<bool> {
+    match timeout(FIRST_TRY, amqp::setup(server)).await {
+        Ok(Ok(_)) => Ok(true),
+        Ok(Err(different @ SetupError::Different(_))) => Err(different.into()),
+        Ok(Err(SetupError::Broker(_))) | Err(_) => Ok(false),
     }
 }
 

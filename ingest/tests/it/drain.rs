@@ -146,7 +146,8 @@ async fn an_idle_process_stops_at_once() {
 
 #[tokio::test]
 async fn http_2_requests_in_flight_are_finished() {
-    let mut rig = Rig::start().await;
+    // Served for longer than a closing connection is waited for.
+    let mut rig = Rig::with(|args| args.head_timeout = Duration::from_millis(200)).await;
     rig.behaviour.send_replace(Behaviour::Hold);
     let mut client = http2(&rig).await;
     let answers: Vec<_> = (0..20)

@@ -43,5 +43,13 @@ fn explain(error: &lapin::Error) -> String {
         }
         source = cause.source();
     }
-    text
+    match error.kind() {
+        lapin::ErrorKind::ProtocolError(reply) if reply.get_id() == NOT_FOUND => {
+            format!("{text}: run `clerk-sync setup`")
+        }
+        _ => text,
+    }
 }
+
+/// AMQP's reply code for an exchange or a queue that does not exist.
+const NOT_FOUND: u16 = 404;

@@ -32,6 +32,9 @@ pub(crate) fn unique() -> String {
     format!("t{:016x}", rand::random::<u64>())
 }
 
+/// Clerk id, address, name.
+pub(crate) type Row = (String, String, Option<String>);
+
 /// A database of its own, removed when the test is over.
 pub(crate) struct TestDb {
     pub(crate) url: ServerUrl,
@@ -81,8 +84,8 @@ impl TestDb {
         self.db.execute_unprepared(sql).await.unwrap();
     }
 
-    /// The rows, by Clerk id, as (clerk id, address, name).
-    pub(crate) async fn users(&self) -> Vec<(String, String, Option<String>)> {
+    /// The rows, by Clerk id.
+    pub(crate) async fn users(&self) -> Vec<Row> {
         let rows = users::Entity::find()
             .order_by_asc(users::Column::ClerkId)
             .all(&self.db)

@@ -54,6 +54,8 @@ pub(super) async fn run(
 ) {
     let mut pending = FuturesUnordered::new();
     let mut ages = Ages::default();
+    // A task that ends, even by a panic, must not leave a channel that nobody serves.
+    let _ended = FailOnDrop(&link);
     let mut tick = interval(AGE_TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
@@ -73,12 +75,20 @@ pub(super) async fn run(
             }
             _ = tick.tick() => {
                 // While the broker holds an alarm it reads nothing; that is not a dead link.
-                if ages.grow() >= CONFIRM_OVERDUE && !blocked() {
+                if !blocked() && ages.grow() >= CONFIRM_OVERDUE {
                     link.fail(format!("no confirm within {CONFIRM_OVERDUE:?}"));
                 }
             }
             () = link.failed() => break,
         }
+    }
+}
+
+struct FailOnDrop<'a>(&'a Link);
+
+impl Drop for FailOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.fail("a confirm channel's task has ended");
     }
 }
 
@@ -102,7 +112,11 @@ async fn publish(channel: &Channel, job: Job, age: u64) -> Answered {
         .basic_publish(exchange, routing_key, options, &body, properties)
         .await
     {
-        Ok(confirm) => confirm.await,
+        Ok(confirm) => {
+            // lapin has its own copy in frames by now.
+            drop(body);
+            confirm.await
+        }
         Err(error) => Err(error),
     };
     Answered {
@@ -128,6 +142,9 @@ fn settle(batch: Vec<Answered>, ages: &mut Ages, link: &Link) {
     if let Some(cause) = &returned {
         link.fail(cause.clone());
     }
+    // Once the incarnation has failed no confirm is a success any more: the return that belongs to
+    // one of these may have been given to a confirm that was settled before.
+    let returned = link.failure();
     for Answered {
         confirmation,
         answer,

@@ -70,6 +70,11 @@ impl Link {
         self.0.failed.cancel();
     }
 
+    /// Why the incarnation has ended, if it has.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.0.failed.is_cancelled().then(|| self.cause())
+    }
+
     /// Resolves when the incarnation has ended.
     pub(super) async fn failed(&self) {
         self.0.failed.cancelled().await;
@@ -157,13 +162,23 @@ async fn connect(server: &Server, name: &str, link: &Link) -> Result<Connection,
 }
 
 async fn open_socket(uri: &AMQPUri, link: &Link) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((uri.authority.host.as_str(), uri.authority.port)).await?;
+    let given_up = || io::Error::from(io::ErrorKind::ConnectionAborted);
+    let connecting = TcpStream::connect((uri.authority.host.as_str(), uri.authority.port));
+    // This runs on lapin's thread: it must end with the attempt that it belongs to.
+    let stream = tokio::select! {
+        stream = connecting => stream?,
+        () = link.failed() => return Err(given_up()),
+    };
     stream.set_nodelay(true)?;
     #[cfg(target_os = "linux")]
     SockRef::from(&stream).set_tcp_user_timeout(Some(TCP_USER_TIMEOUT))?;
     SockRef::from(&stream).set_keepalive(true)?;
     let stream = stream.into_std()?;
     *lock(&link.0.socket) = Some(stream.try_clone()?);
+    if link.0.failed.is_cancelled() {
+        link.cut();
+        return Err(given_up());
+    }
     TcpStream::from_std(stream)
 }
 
@@ -315,6 +330,10 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
         mut events: BoxStream<'static, lapin::Event>,
     ) -> String {
         let link = incarnation.link.clone();
+        // What happened before anybody listened was told to nobody.
+        if !incarnation.connection.status().connected() {
+            link.fail("the connection ended while it was opened");
+        }
         self.current.send_replace(Some(incarnation.clone()));
         self.readiness.ready();
         self.gauge.set(true);

@@ -11,7 +11,7 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _, future::join_all};
 use lapin::{
-    Channel, Connection, ErrorKind,
+    Channel, Connection,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
@@ -68,11 +68,12 @@ impl AmqpConsumers {
             metrics,
             readiness.told("queue_retry"),
         );
+        let consume = readiness.told("queue_consume");
         let consuming = Arc::new(Supervisor::start(
             server,
             "clerk-sync worker",
             metrics,
-            readiness.told("queue"),
+            consume.clone(),
             OpenNothing,
         ));
         let lane = |_| AmqpConsumer {
@@ -83,7 +84,7 @@ impl AmqpConsumers {
             prefetch,
             moving: moving.clone(),
             topology: topology.clone(),
-            readiness: readiness.told("queue_consumer"),
+            readiness: consume.clone(),
         };
         let lanes = (0..lanes).map(lane).collect();
         Self {
@@ -205,6 +206,9 @@ impl AmqpConsumer {
                     return;
                 }
                 Err(cause) => {
+                    if !incarnation.connection.status().connected() {
+                        incarnation.link.fail(cause.clone());
+                    }
                     tracing::warn!(cause, "cannot consume, trying again");
                     self.readiness.not_ready(cause);
                     sleep(backoff.next_delay()).await;
@@ -214,7 +218,6 @@ impl AmqpConsumer {
     }
 
     async fn consume(&self, incarnation: &Arc<Incarnation<()>>) -> Result<Attached, String> {
-        const NOT_FOUND: u16 = 404;
         let queue = self.topology.apply();
         let attach = async {
             let channel = incarnation.connection.create_channel().await?;
@@ -242,12 +245,7 @@ impl AmqpConsumer {
             attached = attach => attached,
             () = incarnation.link.failed() => return Err("the connection was lost".to_owned()),
         };
-        attached.map_err(|error| match error.kind() {
-            ErrorKind::ProtocolError(e) if e.get_id() == NOT_FOUND => {
-                format!("queue `{queue}` does not exist: run `clerk-sync setup`")
-            }
-            _ => explain(&error),
-        })
+        attached.map_err(|error| explain(&error))
     }
 
     /// Forgets the channel and what arrived on it.

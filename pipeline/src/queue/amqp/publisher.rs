@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Server,
+    NOT_FOUND, Server,
     confirm::{self, Job, Message},
     connection::{AsyncOpen, Link, Supervised, Supervisor},
     explain, message,
@@ -181,7 +181,6 @@ async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
 /// Looks for an exchange without making it. A broker that refuses to tell (4.3.1 on) is believed
 /// to have it: a publish into nothing is noticed too.
 async fn check_exchange(connection: &Connection, exchange: &str) -> Result<(), String> {
-    const NOT_FOUND: u16 = 404;
     let channel = connection
         .create_channel()
         .await

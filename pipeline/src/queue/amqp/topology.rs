@@ -36,7 +36,7 @@ pub enum SetupError {
 }
 
 /// Declares every exchange, queue and binding. What exists as wanted is left alone, so it can run
-/// any number of times. Returns the names, in the order they were declared.
+/// any number of times. Returns kind and name of each, in the order they were declared.
 ///
 /// # Errors
 /// The broker cannot be reached or refuses; or objects exist that differ: all of them are named.
@@ -65,7 +65,12 @@ async fn declare(connection: &Connection, topology: &Topology) -> Result<Vec<Str
                 exchange.arguments,
             )
             .await;
-        note(result, exchange.name, &mut declared, &mut different)?;
+        note(
+            result,
+            format!("exchange {}", exchange.name),
+            &mut declared,
+            &mut different,
+        )?;
     }
     for queue in queues(topology) {
         let channel = open(connection).await?;
@@ -78,7 +83,7 @@ async fn declare(connection: &Connection, topology: &Topology) -> Result<Vec<Str
             .await;
         let existing = note(
             result.map(drop),
-            queue.name.clone(),
+            format!("queue {}", queue.name),
             &mut declared,
             &mut different,
         )?;
