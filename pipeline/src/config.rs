@@ -287,7 +287,8 @@ fn try_parse<T: FromArgMatches>(
             }
             _ => Vec::new(),
         };
-        if found.is_empty() {
+        // Nothing new: another round would end the same.
+        if found.iter().all(|problem| problems.contains(problem)) {
             return Err(Rejected::Usage(error));
         }
         problems.extend(found);

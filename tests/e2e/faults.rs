@@ -157,6 +157,44 @@ async fn a_database_found_unfit_later_ends_the_process_and_keeps_what_was_queued
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_only_reads_is_waited_for_and_shows_in_readiness() {
+    let site = Site::open("5s").await;
+    site.db.set_read_only(true).await;
+    let letters: Vec<Letter> = (0..20)
+        .map(|n| created(&format!("user_{n}"), &format!("u{n}@a.example")))
+        .collect();
+    deliver_all(&site.url, &letters).await;
+    eventually("patience ends", SOON, async || {
+        site.up.output().contains("consumption pauses")
+    })
+    .await;
+    // It answers questions all the while; that is no reason to hand everything out again.
+    sleep(Duration::from_secs(5)).await;
+    assert!(
+        !site.up.output().contains("the database is back"),
+        "{}",
+        site.up.output()
+    );
+    assert_eq!(site.up.admin("/readyz").await.0, 503);
+
+    site.db.set_read_only(false).await;
+    eventually("every event is applied", SOON, async || {
+        site.db.users_if_any().await == 20
+    })
+    .await;
+    site.up.ready().await;
+    assert_eq!(
+        site.queue.depth(&site.queue.server.topology.dead()).await,
+        0
+    );
+    assert!(
+        site.up.metric("clerk_sync_retries_total", "").await < 0.5,
+        "no attempt is counted"
+    );
+    site.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn poison_goes_to_the_dead_letters_with_its_reason_and_its_neighbours_commit() {
     let db = TestDb::postgres().await.migrated().await;
     db.execute(

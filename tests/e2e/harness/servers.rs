@@ -136,6 +136,24 @@ impl TestDb {
         Some(row.try_get_by_index(1).unwrap())
     }
 
+    /// Makes it refuse writes, to everybody who connects from now on, as a standby does; or take
+    /// them again. Everybody is cut off to notice.
+    pub(crate) async fn set_read_only(&self, read_only: bool) {
+        let Kind::Postgres { name } = &self.kind else {
+            panic!("only PostgreSQL can")
+        };
+        let change = if read_only {
+            "SET default_transaction_read_only = on"
+        } else {
+            "RESET ALL"
+        };
+        on_admin(&format!("ALTER DATABASE \"{name}\" {change}")).await;
+        on_admin(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        ))
+        .await;
+    }
+
     /// The same database through another address.
     pub(crate) fn through(&self, address: std::net::SocketAddr) -> ServerUrl {
         through(&self.url, address)
