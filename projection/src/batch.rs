@@ -55,7 +55,7 @@ impl<'a> Batch<'a> {
     /// The verdicts, in the order of the events, with Clerk's time of each event.
     ///
     /// # Panics
-    /// [`Projection::apply`] has not succeeded.
+    /// [`crate::Projection::apply`] has not succeeded.
     #[must_use]
     pub fn into_verdicts(self) -> Vec<(Verdict, Option<Millis>)> {
         let verdict = |member: Member<'_>| {
