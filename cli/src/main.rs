@@ -5,6 +5,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use clerk_sync_pipeline::config;
 
+/// Writes a line to standard output. Whoever has stopped reading (`| head`) is no error.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod data;
 mod fixtures;
 mod migrate;

@@ -56,43 +56,40 @@ impl DatabaseArgs {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the command's result")]
 async fn up(db: &DatabaseConnection) -> anyhow::Result<ExitCode> {
     let report = migration::up(db).await?;
     match (report.adopted, report.applied.is_empty()) {
-        (_, true) => println!("nothing to do: the database is up to date"),
-        (true, false) => println!(
+        (_, true) => say!("nothing to do: the database is up to date"),
+        (true, false) => say!(
             "adopted the existing tables of `{}` as they are",
             report.domain
         ),
-        (false, false) => println!("made the application's tables in `{}`", report.domain),
+        (false, false) => say!("made the application's tables in `{}`", report.domain),
     }
     for name in report.applied {
-        println!("  applied {name}");
+        say!("  applied {name}");
     }
     for name in report.indexes {
-        println!("  made index {name}");
+        say!("  made index {name}");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stdout, reason = "the command's result")]
 async fn status(db: &DatabaseConnection) -> anyhow::Result<ExitCode> {
     let mut pending = 0;
     for step in migration::status(db).await? {
         let state = if step.applied { "applied" } else { "pending" };
         pending += usize::from(!step.applied);
-        println!("{state}  {}", step.name);
+        say!("{state}  {}", step.name);
     }
     if pending > 0 {
-        println!("\n{pending} pending: run `clerk-sync migrate up`");
+        say!("\n{pending} pending: run `clerk-sync migrate up`");
         return Ok(ExitCode::FAILURE);
     }
     migration::check(db, migration::Wanted::default()).await?;
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stdout, reason = "the command's result")]
 async fn down(args: DownArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(
         args.yes,
@@ -101,10 +98,10 @@ async fn down(args: DownArgs) -> anyhow::Result<ExitCode> {
     );
     let removed = migration::down(&args.database.connect().await?).await?;
     if removed.is_empty() {
-        println!("nothing of ours was there");
+        say!("nothing of ours was there");
     }
     for name in removed {
-        println!("removed {name}");
+        say!("removed {name}");
     }
     Ok(ExitCode::SUCCESS)
 }

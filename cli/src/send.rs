@@ -223,11 +223,10 @@ pub(crate) fn run(args: SendArgs) -> ExitCode {
     crate::finish(send(args))
 }
 
-#[expect(clippy::print_stdout, reason = "the command's result")]
 async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
     if args.list {
         for (name, body) in fixtures::ALL {
-            println!("{name} ({} bytes)", body.len());
+            say!("{name} ({} bytes)", body.len());
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -265,9 +264,9 @@ async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
         tally.add(&answer);
     }
     bar.finish_and_clear();
-    println!("{}", tally.table(started.elapsed()));
+    say!("{}", tally.table(started.elapsed()));
     if args.shuffle || args.duplicate > 0 {
-        println!("seed {seed}");
+        say!("seed {seed}");
     }
     let wanted = if args.tamper || args.stale {
         StatusCode::UNAUTHORIZED
@@ -277,7 +276,7 @@ async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
     if tally.all(wanted) {
         return Ok(ExitCode::SUCCESS);
     }
-    println!("not every answer was {wanted}");
+    say!("not every answer was {wanted}");
     Ok(ExitCode::FAILURE)
 }
 

@@ -22,13 +22,12 @@ pub(crate) fn run(args: SetupArgs) -> ExitCode {
     crate::finish(setup(args))
 }
 
-#[expect(clippy::print_stdout, reason = "the command's result")]
 async fn setup(args: SetupArgs) -> anyhow::Result<ExitCode> {
     let server = args.amqp.server();
     let declared = amqp::setup(&server).await?;
-    println!("{} is set up:", server.url);
+    say!("{} is set up:", server.url);
     for name in declared {
-        println!("  {name}");
+        say!("  {name}");
     }
     Ok(ExitCode::SUCCESS)
 }

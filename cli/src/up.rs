@@ -340,10 +340,6 @@ async fn serve<P: Publish, C: Consume>(
     applied.and(shown)
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the command speaks to the person who typed it"
-)]
 fn announce(
     args: &UpArgs,
     webhook_url: &str,
@@ -351,26 +347,26 @@ fn announce(
     folder: &DataFolder,
     secret: Option<&PathBuf>,
 ) {
-    println!("clerk-sync {}", env!("CARGO_PKG_VERSION"));
-    println!("  webhooks  {webhook_url}");
+    say!("clerk-sync {}", env!("CARGO_PKG_VERSION"));
+    say!("  webhooks  {webhook_url}");
     match &args.amqp_url {
-        Some(url) => println!("  queue     {url}"),
-        None => println!("  queue     {}", folder.queue().display()),
+        Some(url) => say!("  queue     {url}"),
+        None => say!("  queue     {}", folder.queue().display()),
     }
-    println!("  database  {database}");
+    say!("  database  {database}");
     match secret {
-        Some(path) => println!(
+        Some(path) => say!(
             "  secret    none is configured: ours is in {}\n            \
              (Clerk's own: set CLERK_WEBHOOK_SIGNING_SECRET=whsec_…)",
             path.display()
         ),
-        None => println!("  secret    as configured"),
+        None => say!("  secret    as configured"),
     }
-    println!(
+    say!(
         "  admin     http://{}/readyz, /metrics",
         local(args.process.admin_listen)
     );
-    println!();
+    say!();
 }
 
 /// The address to call from this machine.

@@ -35,14 +35,10 @@ pub(crate) struct Demo {
 }
 
 /// Makes `args` those of a demonstration: a fresh folder of its own, and no server.
-#[expect(
-    clippy::print_stdout,
-    reason = "the command speaks to the person who typed it"
-)]
 pub(crate) async fn prepare(args: &mut UpArgs, folder: &DataFolder) -> anyhow::Result<()> {
     let servers = [args.database_url.take(), args.amqp_url.take()];
     if servers.iter().any(Option::is_some) {
-        println!("The demonstration leaves DATABASE_URL and AMQP_URL alone.\n");
+        say!("The demonstration leaves DATABASE_URL and AMQP_URL alone.\n");
     }
     folder.create()?;
     // Only a folder that nobody uses is cleared: the queue's lock is taken for a moment.
@@ -145,17 +141,13 @@ async fn outcomes(
     Ok(())
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "the command speaks to the person who typed it"
-)]
 fn print(
     deliveries: usize,
     took: Duration,
     shown: &BTreeMap<Arc<str>, Shown>,
     rows: &[users::Model],
 ) {
-    println!(
+    say!(
         "{deliveries} signed deliveries of {} events over HTTP, shuffled, {} of them twice:\n",
         shown.len(),
         deliveries - shown.len(),
@@ -170,8 +162,8 @@ fn print(
             &sample.outcome,
         ]);
     }
-    println!("{}", table.trim_fmt());
-    println!(
+    say!("{}", table.trim_fmt());
+    say!(
         "\nThe table `users` after {:.0} ms:\n",
         took.as_secs_f64() * 1000.0
     );
@@ -182,8 +174,8 @@ fn print(
             row.name.as_deref().unwrap_or(""),
         ]);
     }
-    println!("{}", table.trim_fmt());
-    println!(
+    say!("{}", table.trim_fmt());
+    say!(
         "\nDeleted users stay deleted and duplicates change nothing, whatever the order.\n\
          (stale: something newer was known; ignored: not about a user)\n\
          Users without an address are dead letters; MISSING_EMAIL=placeholder keeps them.\n\n\
