@@ -177,17 +177,13 @@ pub(crate) fn fixtures() -> Vec<Event> {
     let mut events = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "json")
-        {
+        if path.extension().is_some_and(|is| is == "json") {
             let body = std::fs::read(&path).unwrap();
             let json: Value = serde_json::from_slice(&body).unwrap();
             let name = path.file_stem().unwrap().to_str().unwrap();
             events.push(event(name, json["type"].as_str().unwrap(), body));
         }
     }
-    events.sort_by(|a, b| a.id.cmp(&b.id));
     events
 }
 

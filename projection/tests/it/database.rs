@@ -18,7 +18,7 @@ use clerk_sync_projection::{
     database::{self, Kind},
 };
 use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DbBackend, EntityTrait as _, FromQueryResult as _,
+    ConnectionTrait as _, DatabaseConnection, DbBackend, EntityTrait, FromQueryResult as _,
     PaginatorTrait as _, QueryOrder as _, Statement, sea_query::Query,
 };
 use tempfile::TempDir;
@@ -225,11 +225,10 @@ impl Db {
             .collect()
     }
 
-    pub(crate) async fn count<E: sea_orm::EntityTrait>(&self, entity: E) -> u64
+    pub(crate) async fn count<E: EntityTrait>(&self, _: E) -> u64
     where
         E::Model: Send + Sync,
     {
-        let _ = entity;
         E::find().count(&self.pool).await.unwrap()
     }
 

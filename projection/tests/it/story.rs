@@ -1,16 +1,11 @@
 //! The fixtures' story, in any order, any number of times: always the same tables.
 
 use clerk_sync_entity::credits;
-use clerk_sync_pipeline::Event;
+use clerk_sync_pipeline::{Event, EventId};
 use clerk_sync_projection::{MissingEmail, ProjectionConfig, Verdict, change::Rules};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::SliceRandom as _};
 
 use crate::{clerk::fixtures, database::Db, workers::work};
-
-on_both_databases! {
-    the_fixtures_story_in_200_orders_ends_in_the_same_table,
-    the_fixtures_story_with_placeholders_in_50_orders_ends_in_the_same_table,
-}
 
 const MAREN: &str = "user_3EWpvnWz8VE5MENqTOz3e2cYDnl";
 const MARENS_HEIR: &str = "user_3EfbYUGo9d7CeXo8P6o3pe3hveC";
@@ -19,35 +14,29 @@ const UNICODE: &str = "user_3EfJst4m1EoU9SFkyiLvNGixzHk";
 const PHONE_ONLY: &str = "user_3EcUCKFts6ATHpeqVh7PKvG2Ord";
 const DASHBOARD_TEST: &str = "user_3Ei8OreOtwO4XMqhs0m48LGzwEB";
 
-async fn the_fixtures_story_in_200_orders_ends_in_the_same_table(db: &Db) {
-    tell(
-        db,
-        MissingEmail::DeadLetter,
-        &[MARENS_HEIR, UNICODE],
-        200,
-        1,
-    )
-    .await;
+/// Who is there at the end, when a user must have an address and when not.
+const WITH_AN_ADDRESS: [&str; 2] = [UNICODE, MARENS_HEIR];
+const EVERYBODY: [&str; 4] = [PHONE_ONLY, UNICODE, MARENS_HEIR, DASHBOARD_TEST];
+
+#[tokio::test]
+async fn the_fixtures_story_in_200_orders_ends_in_the_same_table_on_sqlite() {
+    let db = Db::in_memory().await;
+    tell(&db, MissingEmail::DeadLetter, &WITH_AN_ADDRESS, 200, 1).await;
+    tell(&db, MissingEmail::Placeholder, &EVERYBODY, 200, 1).await;
 }
 
-async fn the_fixtures_story_with_placeholders_in_50_orders_ends_in_the_same_table(db: &Db) {
-    let end = [MARENS_HEIR, UNICODE, PHONE_ONLY, DASHBOARD_TEST];
-    tell(db, MissingEmail::Placeholder, &end, 50, 1).await;
+#[tokio::test]
+async fn the_fixtures_story_in_200_orders_ends_in_the_same_table_on_postgres() {
+    let db = Db::postgres().await;
+    tell(&db, MissingEmail::DeadLetter, &WITH_AN_ADDRESS, 200, 1).await;
+    tell(&db, MissingEmail::Placeholder, &EVERYBODY, 50, 1).await;
 }
 
 #[tokio::test]
 async fn the_fixtures_story_told_to_four_workers_ends_in_the_same_table() {
     let db = Db::postgres().await;
-    tell(
-        &db,
-        MissingEmail::DeadLetter,
-        &[MARENS_HEIR, UNICODE],
-        30,
-        4,
-    )
-    .await;
-    let end = [MARENS_HEIR, UNICODE, PHONE_ONLY, DASHBOARD_TEST];
-    tell(&db, MissingEmail::Placeholder, &end, 30, 4).await;
+    tell(&db, MissingEmail::DeadLetter, &WITH_AN_ADDRESS, 30, 4).await;
+    tell(&db, MissingEmail::Placeholder, &EVERYBODY, 30, 4).await;
 }
 
 /// Tells the story once in its own order, then in random ones.
@@ -60,19 +49,19 @@ async fn tell(db: &Db, missing_email: MissingEmail, end: &[&str], orders: u64, w
         initial_credits: 3,
     };
     let projection = db.configured(config);
-    let story = fixtures();
+    let mut story = fixtures();
     assert_eq!(story.len(), 15);
+    story.sort_by_key(occurred_at);
+    for (n, event) in story.iter_mut().rev().enumerate() {
+        // Ids that sort the other way round, as a batch is gone through by id.
+        event.id = EventId::parse(&format!("msg_{n:02}_{}", event.id)).unwrap();
+    }
     db.wipe().await;
-    let mut in_order = story.clone();
-    in_order.sort_by_key(occurred_at);
-    for event in &in_order {
+    for event in &story {
         work(&projection, vec![vec![event.clone()]], 1).await;
     }
     let (rows, versions) = (db.rows().await, db.versions().await);
-    let mut who: Vec<&str> = rows.iter().map(|row| row.clerk_id.as_str()).collect();
-    let mut end = end.to_vec();
-    who.sort_unstable();
-    end.sort_unstable();
+    let who: Vec<&str> = rows.iter().map(|row| row.clerk_id.as_str()).collect();
     assert_eq!(who, end);
     let heir = rows.iter().find(|row| row.clerk_id == MARENS_HEIR).unwrap();
     assert_eq!(heir.email, "maren.holt@quayside.example");

@@ -62,7 +62,8 @@ async fn an_update_that_arrives_first_creates_the_row(db: &Db) {
 
 async fn updates_in_one_batch_end_with_the_newest(db: &Db) {
     let version = |at: i64| user("a").named(&format!("Name {at}")).at(at);
-    let batch = [3, 1, 5, 2, 4].map(|at| version(at).updated(&format!("m{at}")));
+    // The ids sort the other way round.
+    let batch = [3, 1, 5, 2, 4].map(|at| version(at).updated(&format!("m{}", 9 - at)));
     assert_eq!(
         db.apply(&batch).await,
         ["stale", "stale", "created", "stale", "stale"]

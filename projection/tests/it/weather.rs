@@ -24,6 +24,7 @@ on_both_databases! {
     a_read_only_database_is_weather,
     an_exhausted_pool_is_weather,
     a_table_that_is_locked_is_waited_for,
+    a_rehearsal_decides_nothing,
 }
 
 /// Ten users; one of them twice.
@@ -137,6 +138,9 @@ async fn a_read_only_database_is_weather(db: &Db) {
     read_only.record(&[]).await.unwrap();
     let noted = [(&events[0], clerk_sync_pipeline::telemetry::Outcome::Retried)];
     read_only.record(&noted).await.unwrap_err();
+    // A question is answered; only a rehearsal finds it out.
+    read_only.ping().await.unwrap();
+    read_only.would_take(&events[0]).await.unwrap_err();
     goes_on(db, &db.projection(), batch).await;
 }
 
@@ -168,6 +172,19 @@ async fn a_table_that_is_locked_is_waited_for(db: &Db) {
     }
     assert_eq!(batch.into_verdicts().len(), 11);
     assert_eq!(db.rows().await.len(), 10);
+}
+
+async fn a_rehearsal_decides_nothing(db: &Db) {
+    let (events, projection) = (events(), db.projection());
+    db.application_writes("x", "user_theirs", "1@a.example")
+        .await;
+    // One that will be created, one that will be put off, one that nobody can read.
+    let poison = user("p").named("\0").created("mp");
+    for event in [&events[0], &events[1], &poison] {
+        projection.would_take(event).await.unwrap();
+    }
+    db.execute("DELETE FROM users").await;
+    goes_on(db, &projection, projection.read(&events)).await;
 }
 
 #[tokio::test]
@@ -287,4 +304,28 @@ async fn connections_that_a_server_ended_are_replaced() {
         assert_eq!(format!("{verdict:?}"), "Applied(Created)");
     }
     assert_eq!(db.rows().await.len(), 10);
+}
+
+#[tokio::test]
+async fn a_column_that_the_application_changes_meanwhile_is_no_events_fault() {
+    let db = Db::postgres().await;
+    let warm = by_url(&db.url, 1).await;
+    let one = |n: usize| [user(&format!("{n}")).created(&format!("m{n}"))];
+    // Plans of these very statements are kept by now.
+    for n in 0..2 {
+        warm.apply(&mut warm.read(&one(n))).await.unwrap();
+    }
+    for (n, column) in [(2, "email"), (3, r#""clerkId""#), (4, "id"), (5, "name")] {
+        db.alter(&format!(
+            "ALTER TABLE users ALTER {column} TYPE varchar(320)"
+        ))
+        .await;
+        let events = one(n);
+        let mut batch = warm.read(&events);
+        if warm.apply(&mut batch).await.is_err() {
+            by_url(&db.url, 1).await.apply(&mut batch).await.unwrap();
+        }
+        let (verdict, _) = batch.into_verdicts().remove(0);
+        assert_eq!(format!("{verdict:?}"), "Applied(Created)", "after {column}");
+    }
 }
