@@ -36,6 +36,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Up(Box<up::UpArgs>),
+    Ingest(Box<clerk_sync_ingest::config::Args>),
+    Worker(Box<clerk_sync_worker::config::Args>),
     Send(send::SendArgs),
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
@@ -49,6 +51,12 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Up(args) => up::run(*args),
+        Command::Ingest(args) => config::start(&args.process.clone(), |shutdown| {
+            clerk_sync_ingest::process::receive(*args, shutdown)
+        }),
+        Command::Worker(args) => config::start(&args.process.clone(), |shutdown| {
+            clerk_sync_worker::process::work(*args, shutdown)
+        }),
         Command::Send(args) => send::run(args),
         Command::Migrate(command) => migrate::run(command),
         Command::Setup(args) => setup::run(args),

@@ -280,10 +280,13 @@ fn try_parse<T: FromArgMatches>(
         let found = match error.kind() {
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
                 let excuse = |arg: Arg| arg.value_parser(value_parser!(OsString));
-                amend(&mut command, &culprits, excuse, |arg| wrong(arg, &error))
+                amend(chosen(&mut command, arguments), &culprits, excuse, |arg| {
+                    wrong(arg, &error)
+                })
             }
             ErrorKind::MissingRequiredArgument => {
-                amend(&mut command, &culprits, |arg| arg.required(false), missing)
+                let excuse = |arg: Arg| arg.required(false);
+                amend(chosen(&mut command, arguments), &culprits, excuse, missing)
             }
             _ => Vec::new(),
         };
@@ -306,7 +309,26 @@ fn culprits(error: &clap::Error) -> Vec<String> {
     named.iter().filter_map(flag).collect()
 }
 
-/// Changes the culprits wherever they are declared, and describes each once.
+/// The subcommand that was typed, or the command itself. Settings have the same names everywhere,
+/// and are described where they are asked for.
+fn chosen<'a>(command: &'a mut Command, arguments: &[OsString]) -> &'a mut Command {
+    let typed = |name: &str| arguments.iter().skip(1).any(|argument| argument == name);
+    let subcommand = command
+        .get_subcommands()
+        .map(|subcommand| subcommand.get_name().to_owned())
+        .find(|name| typed(name));
+    match subcommand {
+        Some(name) => {
+            let subcommand = command
+                .find_subcommand_mut(name)
+                .expect("it was found a moment ago");
+            chosen(subcommand, arguments)
+        }
+        None => command,
+    }
+}
+
+/// Changes the culprits, and describes each.
 fn amend(
     command: &mut Command,
     culprits: &[String],
@@ -323,13 +345,6 @@ fn amend(
     for (id, description) in ids {
         *command = std::mem::take(command).mut_arg(id, change);
         described.push(description);
-    }
-    for subcommand in command.get_subcommands_mut() {
-        for description in amend(subcommand, culprits, change, describe) {
-            if !described.contains(&description) {
-                described.push(description);
-            }
-        }
     }
     described
 }

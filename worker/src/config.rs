@@ -2,8 +2,36 @@
 
 use std::time::Duration;
 
-use clerk_sync_pipeline::{queue::BatchLimits, secret::ServerUrl};
+use clerk_sync_pipeline::{
+    config::{AmqpArgs, ProcessArgs},
+    queue::BatchLimits,
+    secret::ServerUrl,
+};
 use clerk_sync_projection::{MissingEmail, ProjectionConfig, change::Rules, database};
+
+/// Applies Clerk's events from RabbitMQ to the database
+#[derive(Clone, Debug, clap::Parser)]
+#[command(name = "clerk-sync-worker", version)]
+pub struct Args {
+    /// The application's database: postgres://… or sqlite:…
+    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    pub database_url: ServerUrl,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub amqp: AmqpArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub worker: WorkerArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub process: ProcessArgs,
+}
+
+impl AsRef<ProcessArgs> for Args {
+    fn as_ref(&self) -> &ProcessArgs {
+        &self.process
+    }
+}
 
 /// How deliveries are taken and applied.
 #[derive(Clone, Debug, clap::Args)]

@@ -9,6 +9,7 @@
 pub mod config;
 mod lane;
 mod ledger;
+pub mod process;
 
 use std::{future::Future, sync::Arc};
 

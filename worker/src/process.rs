@@ -1,0 +1,61 @@
+//! The worker's process: RabbitMQ on one side, the database on the other.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clerk_sync_pipeline::{
+    admin::{self, Readiness},
+    lifecycle::Shutdown,
+    queue::amqp::AmqpConsumers,
+    telemetry::Metrics,
+};
+use clerk_sync_projection::{Projection, database};
+
+use crate::config::Args;
+
+/// Works until shutdown is requested.
+///
+/// # Errors
+/// The admin port cannot be had, or the database's URL cannot be understood.
+pub async fn work(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new(0));
+    let readiness = Readiness::default();
+    let listener = args
+        .process
+        .bind_admin()
+        .await
+        .map_err(anyhow::Error::msg)?;
+    let db = database::connect(&args.database_url, args.worker.connections())
+        .await
+        .context("DATABASE_URL")?;
+    let projection = Projection::new(db, args.worker.projection(), metrics.clone());
+
+    let server = args.amqp.server();
+    let ladder = server.topology.ladder.clone();
+    let lanes = args.worker.worker_lanes.into();
+    let mut consumers =
+        AmqpConsumers::start(server, lanes, args.worker.prefetch, &metrics, &readiness);
+    let work = async {
+        let lanes = consumers.take_lanes();
+        crate::run(
+            lanes,
+            projection,
+            ladder,
+            &args.worker,
+            metrics.clone(),
+            &readiness,
+            shutdown.clone(),
+        )
+        .await;
+        consumers.close().await;
+    };
+    admin::serve(
+        listener,
+        metrics.clone(),
+        readiness.clone(),
+        shutdown.clone(),
+        work,
+    )
+    .await;
+    Ok(())
+}
