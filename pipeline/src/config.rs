@@ -268,6 +268,7 @@ fn try_parse<T: FromArgMatches>(
     arguments: &[OsString],
 ) -> Result<T, Rejected> {
     let mut problems = Vec::new();
+    let typed = arguments.get(1..).unwrap_or_default();
     loop {
         let error = match command.clone().try_get_matches_from(arguments) {
             Ok(matches) if problems.is_empty() => {
@@ -280,13 +281,13 @@ fn try_parse<T: FromArgMatches>(
         let found = match error.kind() {
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
                 let excuse = |arg: Arg| arg.value_parser(value_parser!(OsString));
-                amend(chosen(&mut command, arguments), &culprits, excuse, |arg| {
+                amend(chosen(&mut command, typed), &culprits, excuse, |arg| {
                     wrong(arg, &error)
                 })
             }
             ErrorKind::MissingRequiredArgument => {
                 let excuse = |arg: Arg| arg.required(false);
-                amend(chosen(&mut command, arguments), &culprits, excuse, missing)
+                amend(chosen(&mut command, typed), &culprits, excuse, missing)
             }
             _ => Vec::new(),
         };
@@ -311,18 +312,16 @@ fn culprits(error: &clap::Error) -> Vec<String> {
 
 /// The subcommand that was typed, or the command itself. Settings have the same names everywhere,
 /// and are described where they are asked for.
-fn chosen<'a>(command: &'a mut Command, arguments: &[OsString]) -> &'a mut Command {
-    let typed = |name: &str| arguments.iter().skip(1).any(|argument| argument == name);
-    let subcommand = command
-        .get_subcommands()
-        .map(|subcommand| subcommand.get_name().to_owned())
-        .find(|name| typed(name));
-    match subcommand {
-        Some(name) => {
+fn chosen<'a>(command: &'a mut Command, typed: &[OsString]) -> &'a mut Command {
+    let position = typed
+        .iter()
+        .position(|word| command.find_subcommand(word).is_some());
+    match position {
+        Some(at) => {
             let subcommand = command
-                .find_subcommand_mut(name)
+                .find_subcommand_mut(&typed[at])
                 .expect("it was found a moment ago");
-            chosen(subcommand, arguments)
+            chosen(subcommand, &typed[at + 1..])
         }
         None => command,
     }
@@ -433,6 +432,30 @@ mod tests {
                 .iter()
                 .any(|problem| problem.starts_with("--amqp-url is not set"))
         );
+    }
+
+    #[test]
+    fn a_setting_of_several_commands_is_described_for_the_one_that_was_typed() {
+        #[derive(Debug, Parser)]
+        enum Commands {
+            #[command(subcommand)]
+            Tables(Tables),
+            /// Shares its name with a subcommand of the other.
+            Up(ProcessArgs),
+        }
+        #[derive(Debug, clap::Subcommand)]
+        enum Tables {
+            Up(AmqpArgs),
+        }
+        let problems = |line: &str| {
+            let line: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            match try_parse::<Commands>(Commands::command(), &line) {
+                Err(Rejected::Settings(problems)) => problems,
+                other => panic!("{:?}", other.map_err(|_| "usage")),
+            }
+        };
+        assert_eq!(problems("x up --admin-listen nowhere").len(), 1);
+        assert_eq!(problems("x tables up --queue-prefix a/b").len(), 2);
     }
 
     #[test]
