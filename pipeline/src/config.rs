@@ -455,7 +455,10 @@ mod tests {
             }
         };
         assert_eq!(problems("x up --admin-listen nowhere").len(), 1);
-        assert_eq!(problems("x tables up --queue-prefix a/b").len(), 2);
+        assert_eq!(
+            problems("x tables up --queue-prefix a/b --amqp-url http://b").len(),
+            2
+        );
     }
 
     #[test]
