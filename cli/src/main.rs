@@ -16,6 +16,7 @@ macro_rules! say {
 mod data;
 mod fixtures;
 mod migrate;
+mod prove;
 mod send;
 mod setup;
 mod up;
@@ -42,6 +43,7 @@ enum Command {
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
     Setup(setup::SetupArgs),
+    Prove(prove::ProveArgs),
 }
 
 fn main() -> ExitCode {
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Send(args) => send::run(args),
         Command::Migrate(command) => migrate::run(command),
         Command::Setup(args) => setup::run(args),
+        Command::Prove(args) => prove::run(args),
     }
 }
 

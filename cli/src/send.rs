@@ -99,6 +99,11 @@ pub(crate) struct Letter {
 impl Letter {
     pub(crate) fn new(name: &str, body: Vec<u8>) -> Self {
         let id = format!("msg_{:032x}", rand::random::<u128>());
+        Self::of(name, &id, body)
+    }
+
+    /// An event that has an id already.
+    pub(crate) fn of(name: &str, id: &str, body: Vec<u8>) -> Self {
         Self {
             name: name.into(),
             id: id.into(),

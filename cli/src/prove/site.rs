@@ -1,0 +1,230 @@
+//! Where a run takes place: a folder, a database and a queue of its own, removed afterwards.
+
+use anyhow::Context as _;
+use clerk_sync_entity::processed_events;
+use clerk_sync_migration as migration;
+use clerk_sync_pipeline::{
+    queue::{
+        RetryLadder, Topology,
+        amqp::{self, Server},
+        embedded::EmbeddedQueue,
+    },
+    secret::{Secret, ServerUrl},
+    telemetry::Metrics,
+};
+use clerk_sync_projection::{MissingEmail, database};
+use clerk_sync_simulator::History;
+use sea_orm::{
+    ConnectionTrait as _, DatabaseConnection, DbBackend, Statement,
+    sea_query::{Alias, Expr, ExprTrait as _, Func, Query},
+};
+use tempfile::TempDir;
+
+use super::ProveArgs;
+use crate::data::DataFolder;
+
+/// Credits that each new user is granted, once.
+pub(crate) const CREDITS: i32 = 3;
+
+/// A run's folder, database and queue.
+pub(crate) struct Site {
+    folder: TempDir,
+    pub(crate) data: DataFolder,
+    pub(crate) secret: Secret,
+    pub(crate) instance_id: String,
+    pub(crate) missing_email: MissingEmail,
+    pub(crate) database: ServerUrl,
+    /// Ours, past every proxy.
+    pub(crate) db: DatabaseConnection,
+    pub(crate) broker: Option<Server>,
+    /// The database we made, and the server it is on.
+    made: Option<(ServerUrl, String)>,
+}
+
+/// What is left in the queues.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leftovers {
+    /// To be applied, or waiting on a rung.
+    pub(crate) unapplied: u64,
+    /// Found no queue.
+    pub(crate) unrouted: u64,
+    pub(crate) dead: u64,
+}
+
+impl Site {
+    /// Makes everything, or names what stands in the way.
+    pub(crate) async fn make(args: &ProveArgs, history: &History) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("clerk-sync-prove-")
+            .tempdir()
+            .context("cannot make a temporary folder")?;
+        let data = DataFolder::new(folder.path());
+        let (secret, _) = data.secret_or_new()?;
+        let name = format!("clerk_sync_prove_{:08x}", rand::random::<u32>());
+        let (database, made) = if args.servers {
+            let server = args
+                .database_url
+                .clone()
+                .context("--servers needs DATABASE_URL")?;
+            let database = make_database(&server, &name).await?;
+            (database, Some((server, name.clone())))
+        } else {
+            (data.tables()?, None)
+        };
+        let db = database::connect(&database, 2).await?;
+        let broker = match (&args.amqp_url, args.servers) {
+            (Some(url), true) => Some(Server {
+                url: url.clone(),
+                ca: None,
+                topology: Topology {
+                    prefix: name,
+                    ladder: ladder(),
+                    ..Topology::default()
+                },
+            }),
+            _ => None,
+        };
+        let site = Self {
+            folder,
+            data,
+            secret,
+            instance_id: history.instance_id.clone(),
+            missing_email: args.missing_email,
+            database,
+            db,
+            broker,
+            made,
+        };
+        match site.prepare().await {
+            Ok(()) => Ok(site),
+            Err(error) => {
+                site.remove(true).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare(&self) -> anyhow::Result<()> {
+        migration::up(&self.db).await?;
+        if let Some(server) = &self.broker {
+            amqp::setup(server).await?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn backend(&self) -> DbBackend {
+        self.db.get_database_backend()
+    }
+
+    /// What it is made of, for a person.
+    pub(crate) fn description(&self) -> String {
+        match (&self.broker, &self.made) {
+            (Some(server), Some((database, name))) => format!(
+                "queues {name}.… on {}\n  database {name} on {database}",
+                server.url
+            ),
+            (None, Some((database, name))) => {
+                format!("the queue is an SQLite file\n  database {name} on {database}")
+            }
+            _ => "queue and tables are SQLite files".to_owned(),
+        }
+    }
+
+    /// How many events have a final outcome in the ledger.
+    pub(crate) async fn applied(&self) -> anyhow::Result<u64> {
+        let mut count = Query::select();
+        count
+            .expr_as(Func::count(Expr::val(1)), Alias::new("applied"))
+            .from(processed_events::table(self.backend()))
+            .and_where(Expr::col(processed_events::Column::Outcome).ne("retried"));
+        let row = self.db.query_one(&count).await?.context("a count")?;
+        let applied: i64 = row.try_get_by_index(0)?;
+        Ok(applied.unsigned_abs())
+    }
+
+    /// What is in the queues, once every process has stopped.
+    pub(crate) async fn leftovers(&self) -> anyhow::Result<Leftovers> {
+        let Some(server) = &self.broker else {
+            let queue = EmbeddedQueue::open(
+                &self.data.queue(),
+                ladder(),
+                std::sync::Arc::new(Metrics::new(0)),
+            )?;
+            let depths = queue.depths().await;
+            queue.close().await;
+            let depths = depths?;
+            let delayed: u64 = depths.delayed.iter().map(|(_, count)| count).sum();
+            return Ok(Leftovers {
+                unapplied: depths.ready + depths.in_flight + delayed,
+                unrouted: 0,
+                dead: depths.dead,
+            });
+        };
+        let topology = &server.topology;
+        let depth = async |queue: String| {
+            let depth = amqp::depth(server, &queue).await;
+            depth.map(u64::from).map_err(anyhow::Error::msg)
+        };
+        let mut unapplied = depth(topology.apply()).await?;
+        for rung in topology.ladder.rungs() {
+            unapplied += depth(topology.rung(rung)).await?;
+        }
+        Ok(Leftovers {
+            unapplied,
+            unrouted: depth(topology.unrouted()).await?,
+            dead: depth(topology.dead()).await?,
+        })
+    }
+
+    /// Removes everything; the folder is kept, and its path returned, when the run was not good.
+    pub(crate) async fn remove(self, good: bool) -> anyhow::Result<Option<String>> {
+        self.db.close().await?;
+        if let Some(server) = &self.broker {
+            amqp::remove(server).await.map_err(anyhow::Error::msg)?;
+        }
+        if let Some((server, name)) = &self.made {
+            on_server(
+                server,
+                &format!(r#"DROP DATABASE IF EXISTS "{name}" WITH (FORCE)"#),
+            )
+            .await?;
+        }
+        Ok((!good).then(|| self.folder.keep().display().to_string()))
+    }
+}
+
+/// Delays short enough for a run that is waited for.
+pub(crate) fn ladder() -> RetryLadder {
+    "100ms,500ms,2s,5s"
+        .parse()
+        .expect("a constant ladder that climbs")
+}
+
+/// Makes a database of our own: the bookkeeping's schema has a fixed name, so that a schema alone
+/// would not keep a run apart from what is there.
+async fn make_database(server: &ServerUrl, name: &str) -> anyhow::Result<ServerUrl> {
+    anyhow::ensure!(
+        database::kind(server) == Ok(database::Kind::Postgres),
+        "--servers needs PostgreSQL; without it, the tables are an SQLite file"
+    );
+    on_server(server, &format!(r#"CREATE DATABASE "{name}""#))
+        .await
+        .context("cannot make a database for the run: DATABASE_URL must name a user who may")?;
+    let mut url = server.expose().clone();
+    url.set_path(name);
+    url.as_str().parse().map_err(anyhow::Error::msg)
+}
+
+async fn on_server(server: &ServerUrl, sql: &str) -> anyhow::Result<()> {
+    let db = database::connect(server, 1).await?;
+    let done = db
+        .execute_raw(Statement::from_string(DbBackend::Postgres, sql))
+        .await;
+    db.close().await?;
+    done?;
+    Ok(())
+}
