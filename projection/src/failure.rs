@@ -56,6 +56,23 @@ pub(crate) enum Step {
     Other,
 }
 
+/// SQLSTATE of a missing right.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+/// What to do about it.
+const GRANT: &str = "run deploy/postgres/roles.sql for the worker's role";
+
+/// The object that a right is missing on, when it is PostgreSQL's own check that says so: then
+/// the text holds a kind and a name. Others, a trigger for one, may raise the same code with any
+/// text.
+fn refused_right(answer: &dyn sqlx::error::DatabaseError) -> String {
+    match answer.try_downcast_ref::<sqlx::postgres::PgDatabaseError>() {
+        Some(answer) if answer.routine() == Some("aclcheck_error") => {
+            format!(", {}", answer.message())
+        }
+        _ => String::new(),
+    }
+}
+
 impl From<DbErr> for TransactionError {
     fn from(error: DbErr) -> Self {
         Self::of(&error, Step::Other)
@@ -65,6 +82,15 @@ impl From<DbErr> for TransactionError {
 impl TransactionError {
     pub(crate) fn of(error: &DbErr, step: Step) -> Self {
         match error {
+            DbErr::Conn(RuntimeErr::SqlxError(source)) => {
+                let code = source.as_database_error().and_then(|answer| answer.code());
+                match code.as_deref() {
+                    Some(INSUFFICIENT_PRIVILEGE) => {
+                        Self::Unavailable(Unavailable(format!("{error}: {GRANT}")))
+                    }
+                    _ => Self::unavailable(error),
+                }
+            }
             DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::unavailable(error),
             DbErr::Exec(RuntimeErr::SqlxError(source))
             | DbErr::Query(RuntimeErr::SqlxError(source)) => match source.as_database_error() {
@@ -92,7 +118,8 @@ impl TransactionError {
         let place = constraint
             .map(|name| format!(", constraint {name}"))
             .unwrap_or_default();
-        let what = format!("database error {code}{place}");
+        let refused = refused_right(answer);
+        let what = format!("database error {code}{place}{refused}");
         if answer
             .try_downcast_ref::<sqlx::sqlite::SqliteError>()
             .is_some()
@@ -112,7 +139,13 @@ impl TransactionError {
             "23502" => Self::poison(Reason::NotNullViolation, what),
             "23514" => Self::poison(Reason::CheckViolation, what),
             // Missing tables, columns, grants: every event would fail, so none is at fault.
-            "42P01" | "42703" | "42883" | "42501" | "3D000" | "3F000" => {
+            INSUFFICIENT_PRIVILEGE => Self::Unavailable(Unavailable(format!("{what}: {GRANT}"))),
+            // Tables of a schema that the role may not use are as good as not there.
+            "42P01" => Self::Unavailable(Unavailable(format!(
+                "{what}, a table is missing or in a schema that is closed to the role: run \
+                 `clerk-sync migrate up`; if it has nothing to do, {GRANT}"
+            ))),
+            "42703" | "42883" | "3D000" | "3F000" => {
                 Self::Unavailable(Unavailable(format!("{what}: run `clerk-sync migrate up`?")))
             }
             // A plan that a migration has outdated.

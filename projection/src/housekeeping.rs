@@ -7,18 +7,16 @@ use crate::{
     apply::bounded,
     change,
     failure::{Refusal, TransactionError, Unavailable},
+    plan,
     transaction::ledger_row,
 };
 use chrono::{DateTime, Utc};
-use clerk_sync_entity::{credits, processed_events, user_versions, users};
+use clerk_sync_entity::processed_events;
 use clerk_sync_pipeline::{
     Event,
     telemetry::{DbOperation, DbResult, Outcome},
 };
-use sea_orm::{
-    ConnectionTrait as _,
-    sea_query::{Expr, Query},
-};
+use sea_orm::ConnectionTrait as _;
 
 /// Rows pruned from the ledger in one statement.
 const PRUNE_CHUNK: u64 = 1000;
@@ -79,24 +77,31 @@ impl Projection {
         }
     }
 
-    /// Asks whether the database is there, with the tables that every batch needs.
+    /// Asks whether the database is there and would run every statement of a batch: that the tables
+    /// and columns exist, and that the role has the rights.
     ///
     /// # Errors
-    /// It is not, or the tables are not: the text names the command that makes them.
+    /// It is not, or would not: the text says what to do.
     pub async fn ping(&self) -> Result<(), Unavailable> {
         let backend = self.db.get_database_backend();
-        let mut look = Query::select();
-        look.expr(Expr::val(1))
-            .from(users::Entity)
-            .from(user_versions::table(backend))
-            .from(processed_events::table(backend))
-            .limit(0);
-        if self.config.initial_credits > 0 {
-            look.from(credits::Entity);
-        }
-        let answer = bounded(self.db.query_all(&look)).await;
-        self.count(DbOperation::Ping, answer.is_ok());
-        answer.map(drop).map_err(unavailable)
+        let grants = self.config.initial_credits > 0;
+        self.would_run(&plan::of_a_batch(backend, grants)).await
+    }
+
+    /// Asks the same of every statement of a worker, the one that prunes the ledger too.
+    ///
+    /// # Errors
+    /// As for [`Projection::ping`].
+    pub async fn is_fit(&self) -> Result<(), Unavailable> {
+        self.ping().await?;
+        let backend = self.db.get_database_backend();
+        self.would_run(&plan::of_pruning(backend, Utc::now())).await
+    }
+
+    async fn would_run(&self, plans: &str) -> Result<(), Unavailable> {
+        let planned = bounded(self.db.execute_unprepared(plans)).await;
+        self.count(DbOperation::Ping, planned.is_ok());
+        planned.map(drop).map_err(unavailable)
     }
 
     fn count(&self, operation: DbOperation, ok: bool) {

@@ -14,6 +14,7 @@ pub mod change;
 pub mod database;
 mod failure;
 mod housekeeping;
+mod plan;
 mod reduce;
 mod seats;
 mod transaction;

@@ -26,8 +26,8 @@ pub(crate) async fn prune(projection: Projection, retention: Duration, shutdown:
         match unless_stopping(&shutdown, projection.prune(before)).await {
             Some(Ok(0)) | None => {}
             Some(Ok(rows)) => tracing::info!(rows, "the ledger was pruned"),
-            // The next look will do; the lanes report the outage.
-            Some(Err(unavailable)) => tracing::debug!(%unavailable, "the ledger was not pruned"),
+            // The next look will do. Told all the same: what only pruning needs, nobody else misses.
+            Some(Err(unavailable)) => tracing::warn!(%unavailable, "the ledger was not pruned"),
         }
     }
 }

@@ -79,7 +79,12 @@ pub fn watch_database(projection: &Projection, readiness: &Readiness) {
     let projection = projection.clone();
     readiness.asked("database", move || {
         let projection = projection.clone();
-        async move { projection.ping().await.map_err(|unavailable| unavailable.0) }
+        async move {
+            projection
+                .is_fit()
+                .await
+                .map_err(|unavailable| unavailable.0)
+        }
     });
 }
 
