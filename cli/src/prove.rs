@@ -7,7 +7,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clerk_sync_pipeline::{config::amqp_url, secret::ServerUrl};
+use clerk_sync_pipeline::{queue::amqp::Nodes, secret::ServerUrl};
 use clerk_sync_projection::MissingEmail;
 use clerk_sync_simulator::{Addressless, History, Plan};
 use clerk_sync_worker::config::database_url;
@@ -71,8 +71,8 @@ pub(crate) struct ProveArgs {
     #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
     database_url: Option<ServerUrl>,
     /// With --servers: RabbitMQ. Without it, the queue is a file
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = amqp_url)]
-    amqp_url: Option<ServerUrl>,
+    #[arg(long, env, hide_env_values = true, value_name = "URLS")]
+    amqp_url: Option<Nodes>,
 }
 
 impl ProveArgs {

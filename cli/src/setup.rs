@@ -25,7 +25,7 @@ pub(crate) fn run(args: SetupArgs) -> ExitCode {
 async fn setup(args: SetupArgs) -> anyhow::Result<ExitCode> {
     let server = args.amqp.server();
     let declared = amqp::setup(&server).await?;
-    say!("{} is set up:", server.url);
+    say!("{} is set up:", server.nodes);
     for name in declared {
         say!("  {name}");
     }

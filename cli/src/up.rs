@@ -10,11 +10,11 @@ use clerk_sync_ingest::{
 };
 use clerk_sync_pipeline::{
     admin::{self, Readiness},
-    config::{self, ProcessArgs, TopologyArgs, amqp_url},
+    config::{self, ProcessArgs, TopologyArgs},
     lifecycle::Shutdown,
     queue::{
         Consume, Publish,
-        amqp::{AmqpConsumers, AmqpPublisher},
+        amqp::{AmqpConsumers, AmqpPublisher, Nodes},
         embedded::EmbeddedQueue,
     },
     secret::{Secret, ServerUrl},
@@ -57,9 +57,16 @@ pub(crate) struct UpArgs {
     /// The application's database: postgres://… or sqlite:…
     #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
     database_url: Option<ServerUrl>,
-    /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = amqp_url, help_heading = "Queue")]
-    amqp_url: Option<ServerUrl>,
+    /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS; several nodes of a
+    /// cluster with commas between them
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        value_name = "URLS",
+        help_heading = "Queue"
+    )]
+    amqp_url: Option<Nodes>,
     /// The Clerk endpoint's Signing Secret (whsec_…); several with commas between them
     #[arg(
         long, env, hide_env_values = true, hide_default_value = true, value_name = "SECRETS",
@@ -176,8 +183,13 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let mut result = Ok(());
     let work = async {
         result = match args.amqp_url {
-            Some(url) => {
-                Box::pin(with_rabbitmq(parts, args.topology.server(url), &readiness)).await
+            Some(nodes) => {
+                Box::pin(with_rabbitmq(
+                    parts,
+                    args.topology.server(nodes),
+                    &readiness,
+                ))
+                .await
             }
             None => Box::pin(with_files(parts, &args.topology, &folder, &readiness)).await,
         };
@@ -350,7 +362,7 @@ fn announce(
     say!("clerk-sync {}", env!("CARGO_PKG_VERSION"));
     say!("  webhooks  {webhook_url}");
     match &args.amqp_url {
-        Some(url) => say!("  queue     {url}"),
+        Some(nodes) => say!("  queue     {nodes}"),
         None => say!("  queue     {}", folder.queue().display()),
     }
     say!("  database  {database}");

@@ -13,8 +13,10 @@ use tokio::net::TcpListener;
 use crate::{
     admin,
     lifecycle::{EXIT_BAD_CONFIG, Shutdown},
-    queue::{RetryLadder, Topology, amqp},
-    secret::ServerUrl,
+    queue::{
+        RetryLadder, Topology,
+        amqp::{self, Nodes},
+    },
     telemetry::{self, LogFormat},
 };
 
@@ -47,9 +49,10 @@ pub struct ProcessArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Queue")]
 pub struct AmqpArgs {
-    /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = amqp_url)]
-    pub amqp_url: ServerUrl,
+    /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS; several nodes of a
+    /// cluster with commas between them
+    #[arg(long, env, hide_env_values = true, value_name = "URLS")]
+    pub amqp_url: Nodes,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
     pub topology: TopologyArgs,
@@ -82,31 +85,19 @@ impl AmqpArgs {
 }
 
 impl TopologyArgs {
-    /// The broker at `url`, with this topology.
+    /// The broker of these nodes, with this topology.
     #[must_use]
-    pub fn server(&self, url: ServerUrl) -> amqp::Server {
+    pub fn server(&self, nodes: Nodes) -> amqp::Server {
         let topology = Topology {
             prefix: self.queue_prefix.clone(),
             ladder: self.retry_delays.clone(),
             max_length_bytes: self.queue_max_bytes,
         };
         amqp::Server {
-            url,
+            nodes,
             ca: self.amqp_ca_cert.clone(),
             topology,
         }
-    }
-}
-
-/// Takes an AMQP address.
-///
-/// # Errors
-/// It is none; the text does not repeat it.
-pub fn amqp_url(text: &str) -> Result<ServerUrl, String> {
-    let url: ServerUrl = text.parse()?;
-    match url.expose().scheme() {
-        "amqp" | "amqps" => Ok(url),
-        scheme => Err(format!("`{scheme}:` is not amqp: or amqps:")),
     }
 }
 

@@ -24,12 +24,12 @@ struct Door {
 
 impl Door {
     async fn open(queue: TestQueue) -> Self {
-        let proxy = Proxy::to(authority(&queue.server.url)).await;
+        let proxy = Proxy::to(authority(queue.server.nodes.first())).await;
         let mut env = base_env();
         queue.env(&mut env);
         env.insert(
             "AMQP_URL",
-            through(&queue.server.url, proxy.address)
+            through(queue.server.nodes.first(), proxy.address)
                 .expose()
                 .to_string(),
         );

@@ -161,7 +161,8 @@ impl Member {
         let queue = match &site.broker {
             Some(server) => {
                 environment.insert("QUEUE_PREFIX", server.topology.prefix.clone());
-                let (url, proxy) = through(&server.url, 5672).await?;
+                // One node is enough, and one way to it that can be broken.
+                let (url, proxy) = through(server.nodes.first(), 5672).await?;
                 environment.insert("AMQP_URL", url);
                 proxy
             }

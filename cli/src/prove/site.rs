@@ -73,8 +73,8 @@ impl Site {
         };
         let db = database::connect(&database, 2).await?;
         let broker = match (&args.amqp_url, args.servers) {
-            (Some(url), true) => Some(Server {
-                url: url.clone(),
+            (Some(nodes), true) => Some(Server {
+                nodes: nodes.clone(),
                 ca: None,
                 topology: Topology {
                     prefix: name,
@@ -125,7 +125,7 @@ impl Site {
         match (&self.broker, &self.made) {
             (Some(server), Some((database, name))) => format!(
                 "queues {name}.… on {}\n  database {name} on {database}",
-                server.url
+                server.nodes
             ),
             (None, Some((database, name))) => {
                 format!("the queue is an SQLite file\n  database {name} on {database}")

@@ -36,8 +36,9 @@ pub(crate) struct Demo {
 
 /// Makes `args` those of a demonstration: a fresh folder of its own, and no server.
 pub(crate) async fn prepare(args: &mut UpArgs, folder: &DataFolder) -> anyhow::Result<()> {
-    let servers = [args.database_url.take(), args.amqp_url.take()];
-    if servers.iter().any(Option::is_some) {
+    let database = args.database_url.take();
+    let broker = args.amqp_url.take();
+    if database.is_some() || broker.is_some() {
         say!("The demonstration leaves DATABASE_URL and AMQP_URL alone.\n");
     }
     folder.create()?;

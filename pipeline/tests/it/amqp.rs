@@ -75,7 +75,7 @@ impl Queue for RabbitMq {
             ..Topology::default()
         };
         let server = Server {
-            url: url.as_str().parse().unwrap(),
+            nodes: url.as_str().parse().unwrap(),
             ca: None,
             topology,
         };

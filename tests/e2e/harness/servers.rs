@@ -235,7 +235,7 @@ impl TestQueue {
             ..Topology::default()
         };
         let server = amqp::Server {
-            url: server("AMQP_URL"),
+            nodes: server("AMQP_URL").into(),
             ca: None,
             topology,
         };
@@ -256,7 +256,7 @@ impl TestQueue {
     }
 
     pub(crate) fn env(&self, env: &mut Env) {
-        env.insert("AMQP_URL", self.server.url.expose().to_string());
+        env.insert("AMQP_URL", self.server.nodes.first().expose().to_string());
         env.insert("QUEUE_PREFIX", self.server.topology.prefix.clone());
         env.insert("RETRY_DELAYS", self.server.topology.ladder.to_string());
     }
@@ -266,7 +266,7 @@ impl TestQueue {
     }
 
     pub(crate) async fn channel(&self) -> (lapin::Connection, lapin::Channel) {
-        let url = self.server.url.expose().as_str();
+        let url = self.server.nodes.first().expose().as_str();
         let connection = lapin::Connection::connect(url, Default::default())
             .await
             .unwrap();

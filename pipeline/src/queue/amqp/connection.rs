@@ -1,6 +1,7 @@
 //! A connection that can be given up at any moment, and the loop that keeps one alive.
 
 use std::{
+    collections::HashSet,
     io,
     net::Shutdown as SocketShutdown,
     sync::{Arc, Mutex, PoisonError},
@@ -18,10 +19,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Server, explain};
+use super::{
+    Server,
+    explain::{alarm, explain},
+};
 use crate::{
     admin::ReadinessPart,
     retry::Backoff,
+    secret::ServerUrl,
     telemetry::{Metrics, QueueConnection},
 };
 
@@ -110,29 +115,38 @@ impl Drop for CutOnDrop {
     }
 }
 
-/// A plain connection for a short errand (`setup`, `depth`); cut when the guard is dropped.
+/// A plain connection for a short errand (`setup`, `depth`), on the first node that takes it; cut
+/// when the guard is dropped.
 pub(super) async fn errand(server: &Server) -> Result<(Connection, impl Drop + use<>), String> {
-    let link = Link::new();
-    let guard = CutOnDrop(Some(link.clone()));
-    let connection = match timeout(CONNECT_TIMEOUT, connect(server, "clerk-sync", &link)).await {
-        Ok(result) => result?,
-        Err(_) => {
-            return Err(format!(
-                "{} did not answer within {CONNECT_TIMEOUT:?}",
-                server.url
-            ));
+    let mut causes = Vec::new();
+    for node in server.nodes.in_turn().take(server.nodes.len()) {
+        let link = Link::new();
+        let guard = CutOnDrop(Some(link.clone()));
+        let connecting = connect(server, node, "clerk-sync", &link);
+        match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(connection)) => return Ok((connection, guard)),
+            Ok(Err(cause)) => causes.push(cause),
+            Err(_) => causes.push(silent(node)),
         }
-    };
-    Ok((connection, guard))
+    }
+    Err(causes.join("; "))
 }
 
-async fn connect(server: &Server, name: &str, link: &Link) -> Result<Connection, String> {
-    let mut uri: AMQPUri = server
-        .url
+fn silent(node: &ServerUrl) -> String {
+    format!("{node} did not answer within {CONNECT_TIMEOUT:?}")
+}
+
+async fn connect(
+    server: &Server,
+    node: &ServerUrl,
+    name: &str,
+    link: &Link,
+) -> Result<Connection, String> {
+    let mut uri: AMQPUri = node
         .expose()
         .as_str()
         .parse()
-        .map_err(|error| format!("{} is not an AMQP address: {error}", server.url))?;
+        .map_err(|error| format!("{node} is not an AMQP address: {error}"))?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
     let cert_chain = match &server.ca {
         Some(path) => Some(
@@ -158,7 +172,7 @@ async fn connect(server: &Server, name: &str, link: &Link) -> Result<Connection,
     };
     Connection::connector(uri, runtime, open, properties)
         .await
-        .map_err(|error| format!("{}: {}", server.url, explain(&error)))
+        .map_err(|error| format!("{node}: {}", explain(&error)))
 }
 
 async fn open_socket(uri: &AMQPUri, link: &Link) -> io::Result<TcpStream> {
@@ -251,16 +265,20 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
 
     async fn run(mut self, open: impl AsyncOpen<T>) {
         let mut backoff = Backoff::reconnect();
-        let mut told = false;
-        while !self.stop.is_cancelled() {
-            let cause = match self.incarnate(&open).await {
+        let mut told = HashSet::new();
+        let nodes = self.server.nodes.clone();
+        for node in nodes.in_turn() {
+            if self.stop.is_cancelled() {
+                break;
+            }
+            let cause = match self.incarnate(node, &open).await {
                 Ok((incarnation, events)) => {
-                    tracing::info!(connection = self.name, server = %self.server.url, "connected to the queue");
-                    told = false;
+                    tracing::info!(connection = self.name, server = %node, "connected to the queue");
                     let since = Instant::now();
                     let cause = self.live(incarnation, events).await;
                     if since.elapsed() >= STABLE_AFTER {
                         backoff.reset();
+                        told.clear();
                     }
                     cause
                 }
@@ -270,20 +288,20 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
                 break;
             }
             self.readiness.not_ready(cause.clone());
-            // Once per outage; every further attempt is a detail.
-            if told {
-                tracing::debug!(
-                    connection = self.name,
-                    cause,
-                    "still no connection to the queue"
-                );
-            } else {
+            // Each cause once per outage; every further attempt is a detail. A connection that is
+            // made and lost at once (a permission is missing) is no end of an outage.
+            if told.insert(cause.clone()) {
                 tracing::warn!(
                     connection = self.name,
                     cause,
                     "no connection to the queue, trying again"
                 );
-                told = true;
+            } else {
+                tracing::debug!(
+                    connection = self.name,
+                    cause,
+                    "still no connection to the queue"
+                );
             }
             tokio::select! {
                 () = sleep(backoff.next_delay()) => {}
@@ -294,12 +312,13 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
 
     async fn incarnate(
         &self,
+        node: &ServerUrl,
         open: &impl AsyncOpen<T>,
     ) -> Result<(Arc<Incarnation<T>>, BoxStream<'static, lapin::Event>), String> {
         let link = Link::new();
         let mut guard = CutOnDrop(Some(link.clone()));
         let establish = async {
-            let connection = connect(&self.server, self.name, &link).await?;
+            let connection = connect(&self.server, node, self.name, &link).await?;
             // Listen before the first channel: no error can be missed.
             let events = connection.events_listener().boxed();
             let opened = open.open(&connection, &link).await?;
@@ -308,7 +327,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
         let (connection, events, opened) = tokio::select! {
             established = timeout(CONNECT_TIMEOUT, establish) => match established {
                 Ok(result) => result?,
-                Err(_) => return Err(format!("{} did not answer within {CONNECT_TIMEOUT:?}", self.server.url)),
+                Err(_) => return Err(silent(node)),
             },
             () = self.stop.cancelled() => return Err("stopping".to_owned()),
         };
@@ -344,7 +363,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
                     None => link.fail("the connection's loop has ended"),
                     Some(lapin::Event::ConnectionBlocked(reason)) => {
                         tracing::warn!(connection = self.name, reason, "the broker refuses publishes: alarm");
-                        self.readiness.not_ready(format!("broker alarm: {reason}"));
+                        self.readiness.not_ready(alarm(&reason));
                     }
                     Some(lapin::Event::ConnectionUnblocked) => {
                         tracing::info!(connection = self.name, "the broker takes publishes again");

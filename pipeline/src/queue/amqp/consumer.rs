@@ -206,11 +206,9 @@ impl AmqpConsumer {
                     return;
                 }
                 Err(cause) => {
-                    if !incarnation.connection.status().connected() {
-                        incarnation.link.fail(cause.clone());
-                    }
-                    tracing::warn!(cause, "cannot consume, trying again");
-                    self.readiness.not_ready(cause);
+                    tracing::debug!(cause, "cannot consume, trying again");
+                    // Its supervisor tells why, and connects anew.
+                    incarnation.link.fail(cause);
                     sleep(backoff.next_delay()).await;
                 }
             }
@@ -241,11 +239,10 @@ impl AmqpConsumer {
             })
         };
         // The broker's answer, or the end of the link: an RPC on a dead one would wait for ever.
-        let attached = tokio::select! {
-            attached = attach => attached,
-            () = incarnation.link.failed() => return Err("the connection was lost".to_owned()),
-        };
-        attached.map_err(|error| explain(&error))
+        tokio::select! {
+            attached = attach => attached.map_err(|error| explain(&error)),
+            () = incarnation.link.failed() => Err("the connection was lost".to_owned()),
+        }
     }
 
     /// Forgets the channel and what arrived on it.

@@ -8,10 +8,11 @@ use std::{
     time::Instant,
 };
 
+use futures_util::StreamExt as _;
 use lapin::{
-    Channel, Connection, ErrorKind, ExchangeKind,
-    options::{ConfirmSelectOptions, ExchangeDeclareOptions},
-    types::{FieldTable, ShortString},
+    BasicProperties, Channel, Connection,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+    types::ShortString,
 };
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
@@ -19,10 +20,11 @@ use tokio::{
 };
 
 use super::{
-    NOT_FOUND, Server,
+    Server,
     confirm::{self, Job, Message},
     connection::{AsyncOpen, Link, Supervised, Supervisor},
-    explain, message,
+    explain::{alarm, explain},
+    message,
 };
 use crate::{
     admin::ReadinessPart,
@@ -97,7 +99,7 @@ pub(super) struct ConfirmedPublisher {
 pub(super) struct Lanes(Vec<mpsc::Sender<Job>>);
 
 impl ConfirmedPublisher {
-    /// `exchange` is looked for on each connection: without it nothing could be published.
+    /// Each connection is asked first whether it can publish to `exchange`.
     pub(super) fn start(
         server: Server,
         name: &'static str,
@@ -178,32 +180,36 @@ async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
     Ok(channel)
 }
 
-/// Looks for an exchange without making it. A broker that refuses to tell (4.3.1 on) is believed
-/// to have it: a publish into nothing is noticed too.
+/// Asks whether messages can be published to an exchange, and publishes none: in a transaction
+/// that is rolled back. A passive declaration would not do: it tells nothing of the right to write,
+/// and from RabbitMQ 4.3.1 on it is refused without a permission on the exchange.
 async fn check_exchange(connection: &Connection, exchange: &str) -> Result<(), String> {
-    let channel = connection
-        .create_channel()
-        .await
-        .map_err(|error| explain(&error))?;
-    let passive = ExchangeDeclareOptions {
-        passive: true,
-        ..Default::default()
+    let mut events = connection.events_listener();
+    let ask = async {
+        let channel = connection.create_channel().await?;
+        channel.tx_select().await?;
+        let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+        channel
+            .basic_publish(exchange.into(), "".into(), options, b"", properties)
+            .await?;
+        channel.tx_rollback().await?;
+        channel.close(200, "asked".into()).await
     };
-    let found = channel
-        .exchange_declare(
-            exchange.into(),
-            ExchangeKind::Topic,
-            passive,
-            FieldTable::default(),
-        )
-        .await;
-    match found {
-        Err(error) if matches!(error.kind(), ErrorKind::ProtocolError(e) if e.get_id() == NOT_FOUND) => {
-            Err(format!(
-                "exchange `{exchange}` does not exist: run `clerk-sync setup`"
-            ))
+    let trouble = async {
+        loop {
+            match events.next().await {
+                Some(lapin::Event::Error(error)) => return explain(&error),
+                // The broker does not read on from a connection that it has blocked.
+                Some(lapin::Event::ConnectionBlocked(reason)) => return alarm(&reason),
+                Some(_) => {}
+                None => return "the connection's loop has ended".to_owned(),
+            }
         }
-        // The channel is closed by the broker on a refusal; it was made for this question only.
-        Ok(()) | Err(_) => Ok(()),
+    };
+    tokio::select! {
+        // First, since it has the broker's reply; the question may only know that it has failed.
+        biased;
+        trouble = trouble => Err(trouble),
+        asked = ask => asked.map_err(|error| explain(&error)),
     }
 }
