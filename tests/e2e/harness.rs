@@ -3,6 +3,7 @@
 pub(crate) mod clerk;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod rights;
 pub(crate) mod servers;
 
 use std::{future::Future, time::Duration};

@@ -11,7 +11,9 @@
 
 mod harness;
 
+mod connecting;
 mod door;
 mod faults;
 mod operator;
+mod rights;
 mod story;

@@ -154,6 +154,20 @@ impl TestDb {
         .await;
     }
 
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        self.url.expose().path().trim_start_matches('/')
+    }
+
+    /// The first column of a query's rows.
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
+        let statement = Statement::from_string(self.db.get_database_backend(), sql);
+        let rows = self.db.query_all_raw(statement).await.unwrap();
+        rows.iter()
+            .map(|row| row.try_get_by_index(0).unwrap())
+            .collect()
+    }
+
     /// The same database through another address.
     pub(crate) fn through(&self, address: std::net::SocketAddr) -> ServerUrl {
         through(&self.url, address)
@@ -181,7 +195,8 @@ pub(crate) fn authority(url: &ServerUrl) -> String {
     format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
 }
 
-async fn on_admin(sql: &str) {
+/// For what belongs to no database: databases, roles.
+pub(crate) async fn on_admin(sql: &str) {
     let db = database::connect(&server("DATABASE_URL"), 1).await.unwrap();
     db.execute_unprepared(sql).await.unwrap();
     db.close().await.unwrap();
@@ -195,20 +210,22 @@ pub(crate) async fn broker_alone() -> OwnedRwLockWriteGuard<()> {
     BROKER.clone().write_owned().await
 }
 
+/// The checkout.
+pub(crate) const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
 /// Runs rabbitmqctl on the private instance of `scripts/services`.
-pub(crate) async fn rabbitmqctl(args: &[&str]) {
-    let services = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
-    let output = Command::new(services)
-        .arg("rabbitmqctl")
-        .args(args)
-        .output()
-        .await
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+pub(crate) async fn rabbitmqctl(args: &[&str]) -> String {
+    let mut command = Command::new("scripts/services");
+    command.arg("rabbitmqctl").args(args);
+    finish(command).await
+}
+
+/// Runs a script of the checkout to its end, which must be good; its standard output.
+pub(crate) async fn finish(mut command: Command) -> String {
+    let output = command.current_dir(ROOT).output().await.unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A topology of its own on RabbitMQ.

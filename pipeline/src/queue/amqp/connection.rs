@@ -263,7 +263,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
         }
     }
 
-    async fn run(mut self, open: impl AsyncOpen<T>) {
+    async fn run<O: AsyncOpen<T>>(mut self, open: O) {
         let mut backoff = Backoff::reconnect();
         let mut told = HashSet::new();
         let nodes = self.server.nodes.clone();
@@ -275,7 +275,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
                 Ok((incarnation, events)) => {
                     tracing::info!(connection = self.name, server = %node, "connected to the queue");
                     let since = Instant::now();
-                    let cause = self.live(incarnation, events).await;
+                    let cause = self.live(incarnation, events, O::IS_ENOUGH).await;
                     if since.elapsed() >= STABLE_AFTER {
                         backoff.reset();
                         told.clear();
@@ -347,6 +347,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
         &mut self,
         incarnation: Arc<Incarnation<T>>,
         mut events: BoxStream<'static, lapin::Event>,
+        is_enough: bool,
     ) -> String {
         let link = incarnation.link.clone();
         // What happened before anybody listened was told to nobody.
@@ -354,7 +355,9 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
             link.fail("the connection ended while it was opened");
         }
         self.current.send_replace(Some(incarnation.clone()));
-        self.readiness.ready();
+        if is_enough {
+            self.readiness.ready();
+        }
         self.gauge.set(true);
         loop {
             tokio::select! {
@@ -392,6 +395,9 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
 
 /// Opens what a role needs on a fresh connection.
 pub(super) trait AsyncOpen<T>: Send + Sync + 'static {
+    /// Whether the role is ready with what is opened here. If not, others say when it is.
+    const IS_ENOUGH: bool = true;
+
     /// Channels, declared and checked; the error is for an operator.
     fn open(
         &self,

@@ -105,10 +105,13 @@ impl AmqpConsumers {
     }
 }
 
-/// A lane opens its own channel, so there is nothing to open with the connection.
+/// A lane opens its own channel, so there is nothing to open with the connection; and only when a
+/// lane consumes, consuming is ready.
 struct OpenNothing;
 
 impl AsyncOpen<()> for OpenNothing {
+    const IS_ENOUGH: bool = false;
+
     async fn open(&self, _: &Connection, _: &Link) -> Result<(), String> {
         Ok(())
     }
