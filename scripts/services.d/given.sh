@@ -30,7 +30,7 @@ given_url() {
 
 is_given() { [[ -n $(given_url "$1") ]]; }
 url() { if is_given "$1"; then given_url "$1"; else own_url "$1"; fi; }
-without_password() { sed -E 's#(://[^:/@]*):[^@]*@#\1:***@#' <<<"$1"; }
+without_password() { sed -E 's#(://[^:/@]*):[^@]*@#\1:***@#g' <<<"$1"; }
 
 refuse_given() {
     if ! is_given "$1"; then return 0; fi

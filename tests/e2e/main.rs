@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod cluster;
 mod connecting;
 mod door;
 mod faults;

@@ -28,6 +28,11 @@ fn server(name: &str) -> ServerUrl {
     url.parse().unwrap()
 }
 
+fn nodes() -> amqp::Nodes {
+    let urls = std::env::var("AMQP_URL").expect("AMQP_URL is not set: run scripts/test");
+    urls.parse().unwrap()
+}
+
 pub(crate) fn unique() -> String {
     format!("t{:016x}", rand::random::<u64>())
 }
@@ -252,7 +257,7 @@ impl TestQueue {
             ..Topology::default()
         };
         let server = amqp::Server {
-            nodes: server("AMQP_URL").into(),
+            nodes: nodes(),
             ca: None,
             topology,
         };
@@ -273,7 +278,7 @@ impl TestQueue {
     }
 
     pub(crate) fn env(&self, env: &mut Env) {
-        env.insert("AMQP_URL", self.server.nodes.first().expose().to_string());
+        env.insert("AMQP_URL", std::env::var("AMQP_URL").unwrap());
         env.insert("QUEUE_PREFIX", self.server.topology.prefix.clone());
         env.insert("RETRY_DELAYS", self.server.topology.ladder.to_string());
     }

@@ -157,9 +157,11 @@ fn settle(batch: Vec<Answered>, ages: &mut Ages, link: &Link) {
             (Some(cause), _) => Err(cause.clone()),
             // Success is said here and nowhere else: persistent, routed, confirmed.
             (None, Ok(Confirmation::Ack(None))) => Ok(()),
-            (None, Ok(Confirmation::Nack(_))) => {
-                Err("the broker refused the message: the queue is at its length limit".to_owned())
-            }
+            (None, Ok(Confirmation::Nack(_))) => Err(
+                "the broker refused the message: its queue is at the length limit, or has no \
+                     leader to take it"
+                    .to_owned(),
+            ),
             (None, Ok(Confirmation::Ack(Some(_)) | Confirmation::NotRequested)) => {
                 Err("the channel does not confirm".to_owned())
             }
