@@ -98,7 +98,7 @@ struct Load {
 }
 
 impl Load {
-    fn start(urls: [String; 2]) -> Self {
+    fn start(urls: &[String; 2]) -> Self {
         let (seen, enough) = (Arc::default(), Arc::default());
         let senders = (0..SENDERS)
             .map(|sender| send(sender, urls.clone(), Arc::clone(&seen), Arc::clone(&enough)))
@@ -226,7 +226,7 @@ async fn nothing_answered_2xx_is_lost_while_leaders_are_killed_and_a_node_is_cut
         process.ready().await;
     }
 
-    let load = Load::start(urls);
+    let load = Load::start(&urls);
     let began = Instant::now();
     for round in 1..=rounds {
         sleep(QUIET).await;
