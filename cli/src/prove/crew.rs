@@ -205,7 +205,8 @@ impl Member {
             .flatten()
     }
 
-    /// Starts the process; an ingester is listening afterwards.
+    /// Starts the process. It listens afterwards, and so hears signals: a SIGTERM that comes before
+    /// would end it like any program.
     pub(crate) async fn start(&mut self, site: &Site) -> anyhow::Result<()> {
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut child = Command::new(program)
@@ -225,11 +226,12 @@ impl Member {
             .append(true)
             .open(site.path().join(format!("{}.log", self.name)))?;
         let said = child.stderr.take().context("its standard error is piped")?;
-        let mut listening = listen_in(said, log);
+        let port = match self.front {
+            Some(_) => "LISTEN",
+            None => "ADMIN_LISTEN",
+        };
+        let mut listening = listen_in(said, log, port);
         self.child = Some(child);
-        if self.front.is_none() {
-            return Ok(());
-        }
         // Its standard error ends with it.
         let heard = timeout(START_TIMEOUT, listening.wait_for(Option::is_some)).await;
         let address = heard.ok().and_then(|heard| heard.ok()?.clone());
@@ -284,8 +286,12 @@ impl Member {
     }
 }
 
-/// Copies what a process says to its log; shows the address on which it takes webhooks.
-fn listen_in(said: ChildStderr, mut log: File) -> watch::Receiver<Option<String>> {
+/// Copies what a process says to its log; shows the address that it has bound for `port`.
+fn listen_in(
+    said: ChildStderr,
+    mut log: File,
+    port: &'static str,
+) -> watch::Receiver<Option<String>> {
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
         let mut lines = BufReader::new(said).lines();
@@ -295,7 +301,7 @@ fn listen_in(said: ChildStderr, mut log: File) -> watch::Receiver<Option<String>
             let Ok(entry) = serde_json::from_str::<serde_json::Value>(&line) else {
                 continue;
             };
-            if entry["message"] == "listening" && entry["setting"] == "LISTEN" {
+            if entry["message"] == "listening" && entry["setting"] == port {
                 sender.send_replace(entry["address"].as_str().map(str::to_owned));
             }
         }
