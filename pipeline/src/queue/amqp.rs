@@ -12,11 +12,14 @@ use crate::{queue::Topology, secret::ServerUrl};
 mod confirm;
 mod connection;
 mod consumer;
+mod letter;
 mod message;
+mod parked;
 mod publisher;
 mod topology;
 
 pub use consumer::{AmqpConsumer, AmqpConsumers};
+pub use parked::AmqpParked;
 pub use publisher::AmqpPublisher;
 pub use topology::{SetupError, depth, remove, setup};
 

@@ -11,7 +11,7 @@ use clerk_sync_pipeline::{
     admin::Readiness,
     queue::{
         Topology,
-        amqp::{self, AmqpConsumer, AmqpConsumers, AmqpPublisher, Server},
+        amqp::{self, AmqpConsumer, AmqpConsumers, AmqpParked, AmqpPublisher, Server},
     },
     telemetry::Metrics,
 };
@@ -25,10 +25,12 @@ use url::Url;
 
 use crate::{
     contract::{DeadLetter, Queue, keeps_every_promise, ladder, within},
+    parked::{Parking, keeps_every_promise_to_operators},
     proxy::{Mute, Proxy},
 };
 
 keeps_every_promise!(RabbitMq);
+keeps_every_promise_to_operators!(RabbitMq);
 
 /// As in the worker.
 const PREFETCH: u16 = 300;
@@ -148,6 +150,14 @@ impl Queue for RabbitMq {
             publisher.close().await;
         }
         amqp::remove(&self.server).await.unwrap();
+    }
+}
+
+impl Parking for RabbitMq {
+    type Operator = AmqpParked;
+
+    async fn operator(&self) -> AmqpParked {
+        AmqpParked::open(&self.server).await.unwrap()
     }
 }
 

@@ -32,7 +32,7 @@ const HEARTBEAT: u16 = 10;
 /// How long written bytes may go unacknowledged by the peer's kernel.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest wait for a polite close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// An incarnation that lived this long was a success: the next delay is the shortest again.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
@@ -56,7 +56,7 @@ struct LinkState {
 }
 
 impl Link {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(LinkState {
             failed: CancellationToken::new(),
             cause: Mutex::new(None),
@@ -100,7 +100,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Cuts the socket when a connection attempt is given up half way.
-struct CutOnDrop(Option<Link>);
+pub(super) struct CutOnDrop(Option<Link>);
 
 impl Drop for CutOnDrop {
     fn drop(&mut self) {
@@ -111,10 +111,17 @@ impl Drop for CutOnDrop {
 }
 
 /// A plain connection for a short errand (`setup`, `depth`); cut when the guard is dropped.
-pub(super) async fn errand(server: &Server) -> Result<(Connection, impl Drop + use<>), String> {
-    let link = Link::new();
+pub(super) async fn errand(server: &Server) -> Result<(Connection, CutOnDrop), String> {
+    errand_on(server, &Link::new()).await
+}
+
+/// As [`errand`], with a link for those who work on the connection.
+pub(super) async fn errand_on(
+    server: &Server,
+    link: &Link,
+) -> Result<(Connection, CutOnDrop), String> {
     let guard = CutOnDrop(Some(link.clone()));
-    let connection = match timeout(CONNECT_TIMEOUT, connect(server, "clerk-sync", &link)).await {
+    let connection = match timeout(CONNECT_TIMEOUT, connect(server, "clerk-sync", link)).await {
         Ok(result) => result?,
         Err(_) => {
             return Err(format!(

@@ -170,7 +170,7 @@ impl AsyncOpen<Lanes> for OpenLanes {
     }
 }
 
-async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
+pub(super) async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
     channel
         .confirm_select(ConfirmSelectOptions::default())
@@ -180,7 +180,7 @@ async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
 
 /// Looks for an exchange without making it. A broker that refuses to tell (4.3.1 on) is believed
 /// to have it: a publish into nothing is noticed too.
-async fn check_exchange(connection: &Connection, exchange: &str) -> Result<(), String> {
+pub(super) async fn check_exchange(connection: &Connection, exchange: &str) -> Result<(), String> {
     let channel = connection
         .create_channel()
         .await
