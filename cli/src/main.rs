@@ -14,6 +14,7 @@ macro_rules! say {
 }
 
 mod data;
+mod dead_letters;
 mod fixtures;
 mod migrate;
 mod send;
@@ -40,6 +41,8 @@ enum Command {
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
     Setup(setup::SetupArgs),
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
 }
 
 fn main() -> ExitCode {
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Send(args) => send::run(args),
         Command::Migrate(command) => migrate::run(command),
         Command::Setup(args) => setup::run(args),
+        Command::DeadLetters(command) => dead_letters::run(command),
     }
 }
 
