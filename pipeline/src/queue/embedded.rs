@@ -38,6 +38,7 @@ use writer::{Ready, Writer};
 mod clock;
 mod command;
 mod consumer;
+mod dead;
 mod file;
 mod parked;
 mod publisher;

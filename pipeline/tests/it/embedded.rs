@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod child;
+mod operator;
 
 keeps_every_promise!(Embedded);
 keeps_every_promise_to_operators!(Embedded);

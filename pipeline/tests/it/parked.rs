@@ -54,12 +54,12 @@ macro_rules! keeps_every_promise_to_operators {
 }
 pub(crate) use keeps_every_promise_to_operators;
 
-fn poison(reason: Reason) -> Settlement {
+pub(crate) fn poison(reason: Reason) -> Settlement {
     Settlement::DeadLetter(Failure::new(reason, format!("why: {}", reason.as_str())))
 }
 
 /// Publishes events and has each dead-lettered.
-async fn park(queue: &mut impl Queue, events: &[Event], reason: Reason) {
+pub(crate) async fn park(queue: &mut impl Queue, events: &[Event], reason: Reason) {
     let publisher = queue.publisher().await;
     for some in events.chunks(200) {
         let publishes = some.iter().map(|event| publisher.publish(event.clone()));
@@ -78,7 +78,7 @@ async fn park(queue: &mut impl Queue, events: &[Event], reason: Reason) {
     }
 }
 
-fn numbered(count: usize) -> Vec<Event> {
+pub(crate) fn numbered(count: usize) -> Vec<Event> {
     (0..count).map(|n| event(&format!("msg_{n}"))).collect()
 }
 

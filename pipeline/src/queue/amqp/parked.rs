@@ -8,7 +8,7 @@
 use std::{
     ops::ControlFlow,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -17,32 +17,31 @@ use std::{
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use lapin::{
-    Channel, Connection, ErrorKind,
+    Channel, Connection,
     message::Delivery,
     options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use tokio::{
-    sync::{OnceCell, Semaphore, mpsc, oneshot},
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    NOT_FOUND, Server,
-    confirm::{self, Job, Message},
+    Server,
     connection::{CLOSE_TIMEOUT, CutOnDrop, Link, errand_on},
     explain,
     letter::letter,
     message,
-    publisher::{check_exchange, confirm_channel},
 };
 use crate::{
     event::EventId,
     queue::{
-        CONFIRM_TIMEOUT, Rung, Topology,
+        Rung, Topology,
         parked::{Fate, Interrupted, Letter, Parked, Place},
     },
 };
+
+use replay::Replays;
+
+mod replay;
 
 /// Channels that a walk takes messages on: each holds one body, and each message costs a round
 /// trip and an entry in the queue's log, which several can share.
@@ -59,10 +58,7 @@ pub struct AmqpParked {
     topology: Topology,
     connection: Connection,
     link: Link,
-    /// The way to the confirm channel, from the first replay on: who only looks needs no right to
-    /// publish.
-    replays: OnceCell<mpsc::Sender<Job>>,
-    permits: Arc<Semaphore>,
+    replays: Replays,
     /// What the last walk left in hand.
     in_hand: Option<InHand>,
     _cut: CutOnDrop,
@@ -111,8 +107,7 @@ impl AmqpParked {
             topology: server.topology.clone(),
             connection,
             link,
-            replays: OnceCell::new(),
-            permits: Arc::new(Semaphore::new(LANES)),
+            replays: Replays::new(server.topology.clone()),
             in_hand: None,
             _cut: cut,
         })
@@ -120,44 +115,10 @@ impl AmqpParked {
 
     /// How many messages wait in a queue.
     async fn depth(&self, queue: &str) -> Result<u64, String> {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
         let channel = answered(self.connection.create_channel()).await?;
-        let declare = channel.queue_declare(queue.into(), passive, FieldTable::default());
+        let declare = channel.queue_declare(queue.into(), passive(), FieldTable::default());
         let declared = answered(declare).await?;
         Ok(declared.message_count().into())
-    }
-
-    /// Opens the confirm channel, and makes sure that the first rung is there: without it the
-    /// exchange's alternate would take the letters, and call it routed.
-    async fn open_replays(&self) -> Result<mpsc::Sender<Job>, String> {
-        check_exchange(&self.connection, &self.topology.retry()).await?;
-        let rung = self.topology.rung(Rung(0));
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let channel = answered(self.connection.create_channel()).await?;
-        let found = channel.queue_declare(rung.as_str().into(), passive, FieldTable::default());
-        match timeout(ANSWER_TIMEOUT, found).await {
-            Ok(Err(error)) if is_not_found(&error) => {
-                return Err(format!(
-                    "queue `{rung}` does not exist: give RETRY_DELAYS and QUEUE_PREFIX as the \
-                     worker has them, or run `clerk-sync setup`"
-                ));
-            }
-            // A user with no right to look is believed: the channel was for this question only.
-            Ok(Ok(_) | Err(_)) => {}
-            Err(_) => return Err(no_answer()),
-        }
-        let channel = answered(confirm_channel(&self.connection)).await?;
-        let (replays, jobs) = mpsc::channel(LANES);
-        let status = self.connection.status().clone();
-        let blocked = move || status.blocked();
-        tokio::spawn(confirm::run(channel, jobs, self.link.clone(), blocked));
-        Ok(replays)
     }
 
     /// Has every message judged that is there now. Returns how many were replayed; what was marked
@@ -199,7 +160,8 @@ impl AmqpParked {
             };
             let tag = message.delivery_tag;
             if judged == ControlFlow::Continue(Fate::Replay) {
-                self.replay(message).await?;
+                let (connection, link) = (&self.connection, &self.link);
+                self.replays.publish(connection, link, message).await?;
                 // Taken out only after the broker has it in the other place.
                 answered(channel.basic_ack(tag, BasicAckOptions::default())).await?;
                 walk.done.fetch_add(1, Ordering::Relaxed);
@@ -218,8 +180,10 @@ impl AmqpParked {
     /// The next message, as long as some of the walk's are left.
     async fn take<J>(&self, walk: &Walk<J>, channel: &Channel) -> Result<Option<Delivery>, String> {
         let one_less = |left: u64| left.checked_sub(1);
-        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        if walk.left.fetch_update(set, fetch, one_less).is_err() {
+        let another = walk
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        if another.is_err() {
             return Ok(None);
         }
         let options = BasicGetOptions { no_ack: false };
@@ -228,38 +192,6 @@ impl AmqpParked {
             Ok(taken) => Ok(taken.map(|message| message.delivery)),
             Err(_) if self.connection.status().blocked() => Err(ALARM.to_owned()),
             Err(cause) => Err(cause),
-        }
-    }
-
-    /// Publishes a letter as it first came, to the first rung, until the broker has confirmed it.
-    /// Not to where ingest publishes: other people's queues there have seen the event.
-    async fn replay(&self, message: Delivery) -> Result<(), String> {
-        let event = message::delivery(message, 0).event;
-        let message = Message {
-            exchange: self.topology.retry().into(),
-            routing_key: self.topology.ladder.name(Rung(0)).into(),
-            properties: message::properties(&event),
-            body: event.body,
-        };
-        let ended = || {
-            let cause = self.link.failure();
-            cause.unwrap_or_else(|| "the connection was lost before the confirm".to_owned())
-        };
-        let permit = self.permits.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| ended())?;
-        let replays = self.replays.get_or_try_init(|| self.open_replays()).await?;
-        let (answer, confirmed) = oneshot::channel();
-        let job = Job {
-            message,
-            answer,
-            permit,
-        };
-        replays.send(job).await.map_err(|_| ended())?;
-        match timeout(CONFIRM_TIMEOUT, confirmed).await {
-            Ok(Ok(confirmed)) => confirmed,
-            Ok(Err(_)) => Err(ended()),
-            Err(_) if self.connection.status().blocked() => Err(ALARM.to_owned()),
-            Err(_) => Err(format!("no confirm within {CONFIRM_TIMEOUT:?}")),
         }
     }
 
@@ -367,12 +299,15 @@ impl Parked for AmqpParked {
 const ALARM: &str = "the broker takes no messages: it holds a memory or disk alarm. Free some, then \
                      try again";
 
-fn no_answer() -> String {
-    format!("the broker did not answer within {ANSWER_TIMEOUT:?}")
+fn passive() -> QueueDeclareOptions {
+    QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    }
 }
 
-fn is_not_found(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(reply) if reply.get_id() == NOT_FOUND)
+fn no_answer() -> String {
+    format!("the broker did not answer within {ANSWER_TIMEOUT:?}")
 }
 
 /// The broker's answer, in time, or what to tell an operator.

@@ -15,8 +15,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavio
 
 use super::{
     OpenError,
+    dead::{self, DeadRow},
     file::{self, Version},
-    store::{self, DeadRow},
 };
 use crate::{
     event::EventId,
@@ -107,7 +107,7 @@ impl Parked for EmbeddedParked {
 
     async fn count(&mut self, place: Place) -> Result<u64, Interrupted> {
         match place {
-            Place::Dead => store::count_dead(&self.connection).map_err(self.interrupted(0)),
+            Place::Dead => dead::count(&self.connection).map_err(self.interrupted(0)),
             Place::Unrouted => Ok(0),
         }
     }
@@ -124,11 +124,11 @@ impl Parked for EmbeddedParked {
         let mut done = 0;
         let failed = self.interrupted(0);
         // New letters have greater numbers, so they cannot make the walk longer.
-        let last = store::last_dead(&self.connection).map_err(&failed)?;
+        let last = dead::last(&self.connection).map_err(&failed)?;
         let mut after = 0;
         loop {
-            let rows = store::dead_after(&self.connection, after, last, ROWS)
-                .map_err(self.interrupted(done))?;
+            let rows =
+                dead::after(&self.connection, after, last, ROWS).map_err(self.interrupted(done))?;
             let Some((row, _)) = rows.last() else {
                 return Ok(done);
             };
@@ -142,7 +142,7 @@ impl Parked for EmbeddedParked {
                 }
             }
             for rows in portions(&replayed) {
-                let changed = self.change(rows, store::replay);
+                let changed = self.change(rows, dead::replay);
                 done += changed.map_err(self.interrupted(done))?;
             }
         }
@@ -152,7 +152,7 @@ impl Parked for EmbeddedParked {
         let mut done = 0;
         let marked = std::mem::take(&mut self.marked);
         for rows in portions(&marked) {
-            let changed = self.change(rows, store::discard);
+            let changed = self.change(rows, dead::discard);
             done += changed.map_err(self.interrupted(done))?;
         }
         Ok(done)
