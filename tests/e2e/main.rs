@@ -11,6 +11,7 @@
 
 mod harness;
 
+mod dead_letters;
 mod door;
 mod faults;
 mod operator;
