@@ -1,7 +1,10 @@
 //! Dead letters, for the person who can mend them: the real command, beside the real process, on
 //! both queues.
 
-use std::{process::Stdio, time::Duration};
+use std::{
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use tokio::{io::AsyncWriteExt as _, process::Command, time::timeout};
@@ -37,6 +40,7 @@ macro_rules! on_both_queues {
 use on_both_queues;
 
 on_both_queues! {
+    what_is_cured_on_the_ladder_is_applied_by_the_next_attempt
     a_cured_letter_is_replayed_applied_and_no_duplicate
     what_there_is_is_told_in_80_columns_and_to_scripts
     a_replay_takes_what_is_selected_and_no_more
@@ -52,6 +56,34 @@ fn no_address(id: &str) -> Letter {
     nobody["email_addresses"] = json!([]);
     nobody["primary_email_address_id"] = json!(null);
     event("user.created", &nobody)
+}
+
+async fn what_is_cured_on_the_ladder_is_applied_by_the_next_attempt(on: On) {
+    let site = Site::open_with_ladder(on, "300ms,3s,10m", &[]).await;
+    site.db
+        .execute(
+            "INSERT INTO users (id, \"clerkId\", email, \"updatedAt\") VALUES \
+             ('theirs', 'by hand', 'taken@a.example', '2026-01-01 00:00:00')",
+        )
+        .await;
+    let claim = created("user_1", "taken@a.example");
+    let sent = Instant::now();
+    site.deliver(std::slice::from_ref(&claim)).await;
+    eventually("it waits on the second rung", SOON, async || {
+        site.up.metric("clerk_sync_retries_total", "").await > 1.5
+    })
+    .await;
+    site.db
+        .execute("DELETE FROM users WHERE id = 'theirs'")
+        .await;
+    eventually("it is applied by itself", SOON, async || {
+        site.db.outcome(&claim.id).await.as_deref() == Some("created")
+    })
+    .await;
+    let took = sent.elapsed();
+    assert!(took >= Duration::from_millis(3300), "both delays, {took:?}");
+    assert_eq!(site.list(&[]).await["total"], 0);
+    site.close().await;
 }
 
 async fn a_cured_letter_is_replayed_applied_and_no_duplicate(on: On) {
@@ -85,7 +117,7 @@ async fn a_cured_letter_is_replayed_applied_and_no_duplicate(on: On) {
     // Not cured: it comes back, after the whole ladder once more.
     let said = site.operator(&["replay", &letters[0].id]).await.succeeded();
     assert!(
-        said.contains("1  email_taken\n1 letter replayed: "),
+        said.contains("1  email_taken\n1 letter replayed\n"),
         "{said}"
     );
     eventually("it is dead again", SOON, async || {
@@ -102,7 +134,7 @@ async fn a_cured_letter_is_replayed_applied_and_no_duplicate(on: On) {
     let said = said.succeeded();
     let when = match on {
         On::RabbitMq => "in 100ms, after the first retry delay",
-        On::File => "a running `clerk-sync up` applies them now",
+        On::File => "A running `clerk-sync up` applies them now",
     };
     assert!(
         said.contains("2 letters replayed") && said.contains(when),
@@ -399,8 +431,8 @@ async fn two_operators_beside_a_worker_apply_each_letter_once(on: On) {
     let (one, other) = (one.succeeded(), other.succeeded());
     // What one of them had in hand the other did not see: together they had all.
     let replayed = |said: &str| -> usize {
-        let line = said.lines().last().unwrap();
-        line.split(' ').next().unwrap().parse().unwrap()
+        let line = said.lines().find(|line| line.contains("replayed"));
+        line.unwrap().split(' ').next().unwrap().parse().unwrap()
     };
     assert_eq!(replayed(&one) + replayed(&other), LETTERS, "{one}{other}");
     eventually("every letter is applied", SOON, async || {

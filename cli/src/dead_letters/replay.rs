@@ -51,23 +51,20 @@ impl Errand for ReplayArgs {
         if self.dry_run {
             say!("{} would be replayed", letters(tally.total()));
         } else {
-            let how = applied(replayed, parked.replay_delay());
-            say!("{} replayed{how}", letters(replayed));
+            say!("{} replayed", letters(replayed));
+            if replayed > 0 {
+                say!("{}", applied(parked.replay_delay()));
+            }
         }
         missing(selecting.missing(), &parked.name(place))
     }
 }
 
 /// What happens to them now.
-fn applied(replayed: u64, delay: Duration) -> String {
-    match (replayed, delay) {
-        (0, _) => String::new(),
-        (_, Duration::ZERO) => ": a running `clerk-sync up` applies them now, else the next \
-                                one does"
-            .to_owned(),
-        (_, delay) => format!(
-            ": they are applied in {}, after the first retry delay",
-            humantime::format_duration(delay)
-        ),
+fn applied(delay: Duration) -> String {
+    if delay.is_zero() {
+        return "A running `clerk-sync up` applies them now, else the next one will.".to_owned();
     }
+    let delay = humantime::format_duration(delay);
+    format!("They are applied in {delay}, after the first retry delay.")
 }

@@ -1,7 +1,9 @@
 //! Killed in the middle, again and again until it is done: no letter is lost.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
+use clerk_sync_projection::database;
+use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -31,12 +33,11 @@ async fn dead(site: &Site) -> u64 {
         None => {
             let file = site.folder.path().join("queue.db");
             let url = format!("sqlite:{}", file.display()).parse().unwrap();
-            let db = clerk_sync_projection::database::connect(&url, 1).await;
-            let db = db.unwrap();
+            let db = database::connect(&url, 1).await.unwrap();
             let count = "SELECT count(*) FROM events WHERE state = 'dead'";
-            let statement = sea_orm::Statement::from_string(sea_orm::DbBackend::Sqlite, count);
-            let row = sea_orm::ConnectionTrait::query_one_raw(&db, statement).await;
-            let count: i64 = row.unwrap().unwrap().try_get_by_index(0).unwrap();
+            let count = Statement::from_string(DbBackend::Sqlite, count);
+            let row = db.query_one_raw(count).await.unwrap().unwrap();
+            let count: i64 = row.try_get_by_index(0).unwrap();
             db.close().await.unwrap();
             count.try_into().unwrap()
         }
@@ -87,45 +88,76 @@ async fn a_replay_killed_again_and_again_loses_no_letter(on: On) {
 
 async fn a_discard_killed_again_and_again_takes_no_other_letter(on: On) {
     let site = Site::open(on, &[OTHER_INSTANCE]).await;
-    let mut all = letters();
-    for letter in all.iter_mut().step_by(2) {
-        letter.body = b"no JSON".to_vec();
-    }
-    let half = LETTERS as u64 / 2;
-    site.park(&all, LETTERS).await;
+    let others = &letters()[..LETTERS / 2];
+    site.park(others, others.len()).await;
+    let mut parked = others.len();
     let deadline = Instant::now() + DEADLINE;
-    let discard = ["dead-letters", "discard", "--code", "malformed", "--yes"];
-    for round in 0..6 {
+    // Killed before the first went, or after the last, a discard shows nothing.
+    let mut killed_in_the_middle = 0;
+    while killed_in_the_middle < 2 {
+        assert!(Instant::now() < deadline, "{killed_in_the_middle}");
+        let before = malformed(&site, others.len()).await;
+        let missing = LETTERS - before;
+        let unreadable: Vec<_> = (0..missing).map(|_| Letter::new("no JSON")).collect();
+        parked += missing;
+        site.dead_letter(&unreadable, parked).await;
+        settled(&site, others.len() + LETTERS).await;
+
+        let discard = ["dead-letters", "discard", "--code", "malformed", "--yes"];
         let discard = Process::start("clerk-sync", &discard, &site.env);
         // It tells what it will discard at the moment when it begins to.
         while !discard.output().contains("malformed") {
             assert!(Instant::now() < deadline, "{}", discard.output());
             sleep(Duration::from_millis(1)).await;
         }
-        sleep(Duration::from_millis(round)).await;
+        if on == On::File {
+            while dead(&site).await == others.len() as u64 + LETTERS as u64 {
+                assert!(Instant::now() < deadline, "{}", discard.output());
+            }
+        }
         discard.kill().await;
-        // What it had in hand is back when the broker has noticed.
-        eventually("every other letter is there", SOON, async || {
-            let list = site.list(&["--limit", "0"]).await;
-            let count = |code| {
-                let codes = codes(&list);
-                let found = codes.iter().find(|(found, _)| *found == code);
-                found.map_or(0, |(_, count)| *count)
-            };
-            assert!(count("malformed") <= half);
-            count("wrong_instance") == half
-        })
-        .await;
+        let left = malformed(&site, others.len()).await;
+        if left > 0 && left < LETTERS {
+            killed_in_the_middle += 1;
+        }
     }
-    site.operator(&discard[1..]).await.succeeded();
-    let list = site.list(&["--limit", "0"]).await;
-    assert_eq!(codes(&list), [("wrong_instance", half)]);
-    // They are whole, too.
+    while malformed(&site, others.len()).await > 0 {
+        let discard = ["discard", "--code", "malformed", "--yes"];
+        site.operator(&discard).await.succeeded();
+    }
+    // The others are whole, too.
     let site = site.reopen_without(OTHER_INSTANCE.0).await;
     site.operator(&["replay", "--all"]).await.succeeded();
     eventually("the others are applied", SOON * 2, async || {
-        site.outcomes("created").await == half as i64
+        site.outcomes("created").await == others.len() as i64
     })
     .await;
     site.close().await;
+}
+
+/// How many malformed letters there are, once every other one is there, and two looks agree: what
+/// was in a dead hand is back when the broker has noticed.
+async fn malformed(site: &Site, others: usize) -> usize {
+    let found = Cell::new(usize::MAX);
+    eventually("every other letter is there", SOON, async || {
+        let list = site.list(&["--limit", "0"]).await;
+        let codes = codes(&list);
+        let count = |code| {
+            let found = codes.iter().find(|(found, _)| *found == code);
+            found.map_or(0, |(_, count)| usize::try_from(*count).unwrap())
+        };
+        assert!(count("malformed") <= LETTERS && count("wrong_instance") <= others);
+        let before = found.replace(count("malformed"));
+        count("wrong_instance") == others && before == count("malformed")
+    })
+    .await;
+    found.get()
+}
+
+/// So many letters are there.
+async fn settled(site: &Site, letters: usize) {
+    eventually("all are there", SOON, async || {
+        dead(site).await == letters as u64
+    })
+    .await;
 }

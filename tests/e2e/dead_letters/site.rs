@@ -38,17 +38,25 @@ pub(super) struct Ran {
 
 impl Site {
     pub(super) async fn open(on: On, more: &[(&'static str, &str)]) -> Self {
+        Self::open_with_ladder(on, "100ms,200ms", more).await
+    }
+
+    pub(super) async fn open_with_ladder(
+        on: On,
+        ladder: &str,
+        more: &[(&'static str, &str)],
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut env = base_env();
         let (db, queue) = match on {
             On::RabbitMq => {
-                let queue = TestQueue::bare("100ms,200ms").await;
+                let queue = TestQueue::bare(ladder).await;
                 queue.env(&mut env);
                 (TestDb::postgres().await.migrated().await, Some(queue))
             }
             On::File => (TestDb::sqlite().await.migrated().await, None),
         };
-        env.insert("RETRY_DELAYS", "100ms,200ms".to_owned());
+        env.insert("RETRY_DELAYS", ladder.to_owned());
         env.insert("CLERK_SYNC_DATA", folder.path().display().to_string());
         env.insert("DATABASE_URL", db.url.expose().to_string());
         env.insert("CLERK_WEBHOOK_SIGNING_SECRET", SECRET.to_owned());
@@ -84,14 +92,19 @@ impl Site {
         }
     }
 
-    /// Delivers, and waits until so many were dead-lettered by this process.
-    pub(super) async fn park(&self, letters: &[Letter], dead: usize) {
+    /// Delivers, and waits until this process has dead-lettered so many in all.
+    pub(super) async fn dead_letter(&self, letters: &[Letter], dead: usize) {
         deliver_all(&self.url, letters).await;
         let all = dead as f64;
         eventually("all are dead-lettered", SOON * 2, async || {
             self.up.metric("clerk_sync_dead_letters_total", "").await >= all
         })
         .await;
+    }
+
+    /// As [`Site::dead_letter`], where none was taken away since.
+    pub(super) async fn park(&self, letters: &[Letter], dead: usize) {
+        self.dead_letter(letters, dead).await;
         // The metric is counted a moment before the letter is there.
         eventually("all are parked", SOON, async || {
             self.list(&[]).await["total"] == dead
@@ -157,7 +170,7 @@ impl Ran {
     }
 }
 
-/// How often a line says so many of a code, as `list` and `replay` do.
+/// Codes with their counts, as `list --json` has them.
 pub(super) fn codes(list: &Value) -> Vec<(&str, u64)> {
     let codes = list["codes"].as_array().unwrap().iter();
     codes
