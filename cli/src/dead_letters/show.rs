@@ -143,12 +143,8 @@ mod tests {
         for line in text.lines() {
             assert!(line.chars().count() <= 80, "{line}");
         }
-        for part in [
-            "2023-11-14T22:13:20.000Z (1157d ago)",
-            "unknown",
-            "1 byte\n",
-        ] {
-            assert!(text.contains(part) || text.contains(part.trim()), "{text}");
+        for part in ["2023-11-14T22:13:20.000Z (3y ago)", "unknown", "1 byte"] {
+            assert!(text.contains(part), "{text}");
         }
     }
 }

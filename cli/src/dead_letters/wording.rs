@@ -14,7 +14,8 @@ pub(super) fn rfc3339(at: Millis) -> Option<String> {
     Some(humantime::format_rfc3339_millis(time).to_string())
 }
 
-/// How long ago, in its greatest unit: `42s`, `7m`, `3h`, `12d`; `?` when nobody knows.
+/// How long ago, in its greatest unit and at most 4 characters: `42s`, `7m`, `3h`, `12d`, `3y`;
+/// `?` when nobody knows.
 pub(super) fn age(at: Option<Millis>, now: Millis) -> String {
     let Some(at) = at.filter(|at| rfc3339(*at).is_some()) else {
         return "?".to_owned();
@@ -24,7 +25,8 @@ pub(super) fn age(at: Option<Millis>, now: Millis) -> String {
         0..60 => format!("{seconds}s"),
         60..3600 => format!("{}m", seconds / 60),
         3600..86_400 => format!("{}h", seconds / 3600),
-        _ => format!("{}d", seconds / 86_400),
+        86_400..86_400_000 => format!("{}d", seconds / 86_400),
+        _ => format!("{}y", seconds / (365 * 86_400)),
     }
 }
 
@@ -77,8 +79,12 @@ mod tests {
     fn ages_have_one_unit() {
         let now = Millis(1_800_000_000_000);
         let ago = |seconds: i64| age(Some(Millis(now.0 - seconds * 1000)), now);
-        let ages = [0, 59, 60, 3599, 3600, 86_399, 86_400, 8_640_000].map(ago);
-        assert_eq!(ages, ["0s", "59s", "1m", "59m", "1h", "23h", "1d", "100d"]);
+        let ages = [
+            0, 59, 60, 3599, 3600, 86_399, 86_400, 86_399_999, 86_400_000,
+        ]
+        .map(ago);
+        let expected = ["0s", "59s", "1m", "59m", "1h", "23h", "1d", "999d", "2y"];
+        assert_eq!(ages, expected);
         assert_eq!(ago(-5), "0s", "a clock ahead of ours");
         assert_eq!(age(None, now), "?");
     }

@@ -136,7 +136,7 @@ impl AmqpParked {
         let lanes = LANES.min(usize::try_from(total).unwrap_or(LANES));
         let looked = try_join_all((0..lanes).map(|_| self.look(&walk))).await;
         let done = walk.done.load(Ordering::Relaxed);
-        let lanes = looked.map_err(|cause| Interrupted { done, cause })?;
+        let lanes = looked.map_err(|cause| interrupted(done, cause))?;
         let marked = lanes.iter().any(|lane| !lane.marked.is_empty());
         self.in_hand = Some(InHand {
             queue: walk.queue,
@@ -233,9 +233,8 @@ impl Parked for AmqpParked {
     }
 
     async fn count(&mut self, place: Place) -> Result<u64, Interrupted> {
-        self.depth(&self.queue(place))
-            .await
-            .map_err(Interrupted::at_once)
+        let depth = self.depth(&self.queue(place)).await;
+        depth.map_err(|cause| interrupted(0, cause))
     }
 
     async fn walk(
@@ -263,7 +262,7 @@ impl Parked for AmqpParked {
             }
             Ok(())
         };
-        discard.await.map_err(|cause| Interrupted { done, cause })?;
+        discard.await.map_err(|cause| interrupted(done, cause))?;
         in_hand.lanes.clear();
         in_hand.messages -= done;
         self.in_hand = Some(in_hand);
@@ -298,6 +297,16 @@ impl Parked for AmqpParked {
 
 const ALARM: &str = "the broker takes no messages: it holds a memory or disk alarm. Free some, then \
                      try again";
+
+/// The cause with what to do about it.
+fn interrupted(done: u64, cause: String) -> Interrupted {
+    let cause = if cause.contains("ACCESS_REFUSED") {
+        format!("{cause}: grant this user the rights that docs/DEAD_LETTERS.md names")
+    } else {
+        cause
+    };
+    Interrupted { done, cause }
+}
 
 fn passive() -> QueueDeclareOptions {
     QueueDeclareOptions {
