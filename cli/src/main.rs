@@ -14,6 +14,7 @@ macro_rules! say {
 }
 
 mod data;
+mod dead_letters;
 mod fixtures;
 mod migrate;
 mod prove;
@@ -44,6 +45,8 @@ enum Command {
     Migrate(migrate::MigrateCommand),
     Setup(setup::SetupArgs),
     Prove(prove::ProveArgs),
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLettersCommand),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Migrate(command) => migrate::run(command),
         Command::Setup(args) => setup::run(args),
         Command::Prove(args) => prove::run(args),
+        Command::DeadLetters(command) => dead_letters::run(&command),
     }
 }
 

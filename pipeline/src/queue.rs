@@ -12,6 +12,7 @@ use crate::{
 pub mod amqp;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod parked;
 
 /// The ingester's side of a queue.
 pub trait Publish: Clone + Send + Sync + 'static {

@@ -13,6 +13,7 @@ mod harness;
 
 mod cluster;
 mod connecting;
+mod dead_letters;
 mod door;
 mod faults;
 mod operator;

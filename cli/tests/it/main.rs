@@ -15,14 +15,28 @@ fn clerk_sync(args: &[&str]) -> Output {
 
 #[test]
 fn help_of_every_command_has_examples() {
-    for command in ["up", "send", "migrate", "setup"] {
-        let help = clerk_sync(&[command, "--help"]);
+    for command in [
+        "up",
+        "send",
+        "migrate",
+        "setup",
+        "dead-letters",
+        "dead-letters list",
+        "dead-letters show",
+        "dead-letters replay",
+        "dead-letters discard",
+    ] {
+        let words: Vec<_> = command.split(' ').chain(["--help"]).collect();
+        let help = clerk_sync(&words);
         assert!(help.status.success());
         let help = String::from_utf8(help.stdout).unwrap();
         assert!(
             help.contains(&format!("Examples:\n  clerk-sync {command}")),
             "{help}"
         );
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
     }
 }
 

@@ -13,14 +13,17 @@ mod confirm;
 mod connection;
 mod consumer;
 mod explain;
+mod letter;
 mod message;
 mod nodes;
+mod parked;
 mod publisher;
 mod topology;
 
 pub use consumer::{AmqpConsumer, AmqpConsumers};
-use explain::explain;
+use explain::{NOT_FOUND, explain};
 pub use nodes::Nodes;
+pub use parked::AmqpParked;
 pub use publisher::AmqpPublisher;
 pub use topology::{SetupError, depth, remove, setup};
 

@@ -2,7 +2,8 @@
 //!
 //! Enters: events. Leaves: deliveries, as from RabbitMQ: the same retry ladder, dead letters and
 //! delivery counts. Guaranteed: a confirmed event survives `kill -9` and a power failure until it
-//! is settled. It never serves two processes: the second to open the file is refused.
+//! is settled. It never serves two processes: the second to open the file is refused. An operator's
+//! look at the dead letters (`parked`) is no queue, and welcome at any time.
 //!
 //! One thread owns the connection (`writer`) and commits in groups; publishers and consumers
 //! send it commands over a bounded channel. Nothing here blocks the runtime.
@@ -27,6 +28,7 @@ use crate::{
 };
 
 pub use consumer::EmbeddedConsumer;
+pub use parked::EmbeddedParked;
 pub use publisher::EmbeddedPublisher;
 
 use clock::Clock;
@@ -36,7 +38,9 @@ use writer::{Ready, Writer};
 mod clock;
 mod command;
 mod consumer;
+mod dead;
 mod file;
+mod parked;
 mod publisher;
 mod store;
 mod writer;
@@ -74,6 +78,15 @@ pub enum OpenError {
     #[error("{path} is the database of another program, not a queue of clerk-sync")]
     NotAQueue {
         /// The file.
+        path: PathBuf,
+    },
+    /// There is no file, or nothing in it yet.
+    #[error(
+        "there is no queue at {path}: name the data folder that `clerk-sync up` runs with \
+         (--data, CLERK_SYNC_DATA), or RabbitMQ's address (--amqp-url, AMQP_URL)"
+    )]
+    Missing {
+        /// Where it was looked for.
         path: PathBuf,
     },
     /// The file, its lock or its thread could not be made.
@@ -122,15 +135,11 @@ pub struct DeadLetter {
     pub attempt: u32,
     /// When it first failed.
     pub first_failed_at: Option<Millis>,
-    /// The code of a [`super::Reason`], or [`DELIVERY_LIMIT_REASON`].
+    /// The code of a [`super::Reason`], or [`super::parked::DELIVERY_LIMIT`].
     pub reason: String,
     /// One line for an operator.
     pub detail: String,
 }
-
-/// The reason of an event that was handed out too often without an answer: the queue's own
-/// judgement, as RabbitMQ's `delivery_limit`.
-pub const DELIVERY_LIMIT_REASON: &str = "delivery_limit";
 
 /// An open queue file. Publishers and consumers outlive it only until [`EmbeddedQueue::close`].
 pub struct EmbeddedQueue {

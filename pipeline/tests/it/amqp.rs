@@ -1,6 +1,7 @@
 //! The queue on RabbitMQ, and what it promises beyond the contract.
 
 use std::{
+    collections::BTreeMap,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     sync::Arc,
 };
@@ -10,25 +11,29 @@ use clerk_sync_pipeline::{
     Event, EventId, EventType, Millis,
     admin::Readiness,
     queue::{
-        Topology,
-        amqp::{self, AmqpConsumer, AmqpConsumers, AmqpPublisher, Server},
+        Failure, Reason, Settlement, Topology,
+        amqp::{self, AmqpConsumer, AmqpConsumers, AmqpParked, AmqpPublisher, Server},
     },
     telemetry::Metrics,
 };
 use lapin::{
-    Connection, ConnectionProperties,
+    Channel, Connection, ConnectionProperties,
     message::BasicGetMessage,
-    options::BasicGetOptions,
-    types::{AMQPValue, FieldTable},
+    options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable, ShortString},
 };
 use url::Url;
 
 use crate::{
-    contract::{DeadLetter, Queue, keeps_every_promise, ladder, within},
+    contract::{self, DeadLetter, Queue, keeps_every_promise, ladder, within},
+    parked::{Parking, keeps_every_promise_to_operators},
     proxy::{Mute, Proxy},
 };
 
+mod operator;
+
 keeps_every_promise!(RabbitMq);
+keeps_every_promise_to_operators!(RabbitMq);
 
 /// As in the worker.
 const PREFETCH: u16 = 300;
@@ -149,6 +154,125 @@ impl Queue for RabbitMq {
         }
         amqp::remove(&self.server).await.unwrap();
     }
+}
+
+impl Parking for RabbitMq {
+    type Operator = AmqpParked;
+
+    async fn operator(&self) -> AmqpParked {
+        AmqpParked::open(&self.server).await.unwrap()
+    }
+}
+
+/// Gets a copy of whatever passes an exchange of the topology, from now on.
+struct Observer {
+    connection: Connection,
+    channel: Channel,
+    queue: ShortString,
+}
+
+impl Observer {
+    async fn new(exchange: &str, routing_keys: &[&str]) -> Self {
+        let url = amqp_url();
+        let connection = Connection::connect(url.as_str(), ConnectionProperties::default());
+        let connection = connection.await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            ..Default::default()
+        };
+        let declared = channel.queue_declare("".into(), options, FieldTable::default());
+        let queue = declared.await.unwrap().name().clone();
+        for routing_key in routing_keys {
+            let (queue, exchange) = (queue.clone(), exchange.into());
+            let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+            channel
+                .queue_bind(queue, exchange, (*routing_key).into(), options, none)
+                .await
+                .unwrap();
+        }
+        Self {
+            connection,
+            channel,
+            queue,
+        }
+    }
+
+    /// The next message that it has seen.
+    async fn next(&self) -> BasicGetMessage {
+        let options = BasicGetOptions { no_ack: true };
+        within("a message", async {
+            loop {
+                let got = self.channel.basic_get(self.queue.clone(), options).await;
+                match got.unwrap() {
+                    Some(message) => return message,
+                    None => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
+                }
+            }
+        })
+        .await
+    }
+
+    async fn close(self) {
+        self.connection.close(200, "seen".into()).await.unwrap();
+    }
+}
+
+/// Name and value of every header.
+fn headers(message: &BasicGetMessage) -> BTreeMap<String, AMQPValue> {
+    let headers = message.properties.headers().clone().unwrap_or_default();
+    let pair = |(name, value): (&ShortString, &AMQPValue)| (name.to_string(), value.clone());
+    headers.inner().iter().map(pair).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_hop_carries_the_failure_and_nothing_of_the_brokers() {
+    let mut queue = RabbitMq::new().await;
+    let topology = queue.server.topology.clone();
+    let sent = Observer::new(&topology.retry(), &["200ms", "400ms", "dead"]).await;
+    let expired = Observer::new(&topology.return_exchange(), &[""]).await;
+    contract::publish(&queue.publisher().await, &["msg_1"]).await;
+    let mut consumer = queue.consumer().await;
+    let mut first_failed_at = None;
+    for (attempt, routing_key) in [(1, "200ms"), (2, "400ms"), (3, "dead")] {
+        let delivery = contract::one(&mut consumer).await;
+        let failure = Failure::new(Reason::EmailTaken, format!("failure {attempt}"));
+        let how = match topology.ladder.rung(delivery.attempt) {
+            Some(rung) => Settlement::Retry(rung, failure),
+            None => Settlement::DeadLetter(failure),
+        };
+        contract::settle(&mut consumer, delivery, how).await;
+
+        let message = sent.next().await;
+        assert_eq!(message.routing_key.as_str(), routing_key);
+        assert_eq!(*message.properties.delivery_mode(), Some(2), "persistent");
+        let mut found = headers(&message);
+        let first = found.remove("x-first-failed-at").unwrap();
+        assert_eq!(*first_failed_at.get_or_insert(first.clone()), first);
+        let number = AMQPValue::LongLongInt;
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let original = contract::event("msg_1");
+        let expected = [
+            ("svix-timestamp", number(original.attempted_at)),
+            ("traceparent", text(&original.traceparent.unwrap())),
+            ("x-attempt", number(attempt)),
+            ("x-error", text("email_taken")),
+            ("x-error-detail", text(&format!("failure {attempt}"))),
+            ("x-received-at", number(original.received_at.0)),
+        ];
+        let expected = expected.map(|(name, value)| (name.to_owned(), value));
+        assert_eq!(found, BTreeMap::from(expected));
+
+        if attempt < 3 {
+            // Else there would have been nothing to leave behind.
+            let returned = headers(&expired.next().await);
+            assert!(returned.contains_key("x-death"), "{returned:?}");
+        }
+    }
+    sent.close().await;
+    expired.close().await;
+    drop(consumer);
+    queue.remove().await;
 }
 
 fn dead_letter(message: BasicGetMessage) -> DeadLetter {

@@ -73,6 +73,7 @@ macro_rules! keeps_every_promise {
             one_call_settles_a_mixture
             a_settle_that_is_given_up_strands_nothing
             a_retry_waits_out_its_rung
+            an_event_climbs_the_whole_ladder_unchanged
             a_retry_starts_a_new_count_of_redeliveries
             the_first_failure_is_remembered_over_two_hops
             a_dead_letter_is_kept_with_its_reason_and_never_handed_out
@@ -95,6 +96,8 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// The longest wait for anything that must come.
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How much later than its delay a retry may come: this machine does other things too.
+const GENEROUS: Duration = Duration::from_secs(15);
 /// How long nothing has to come before we believe that nothing will: longer than both delays.
 const SILENCE: Duration = Duration::from_millis(700);
 
@@ -610,6 +613,55 @@ pub(crate) async fn a_retry_waits_out_its_rung<Q: Queue>() {
         "all of it is carried along"
     );
     drop(consumer);
+    queue.remove().await;
+}
+
+pub(crate) async fn an_event_climbs_the_whole_ladder_unchanged<Q: Queue>() {
+    let mut queue = Q::new().await;
+    let climber = Event {
+        body: Bytes::from((0..=255).collect::<Vec<u8>>()),
+        ..event("msg_climber")
+    };
+    let publisher = queue.publisher().await;
+    within("publish", publisher.publish(climber.clone()))
+        .await
+        .unwrap();
+    let mut consumer = queue.consumer().await;
+    let mut delivery = one(&mut consumer).await;
+    let mut first_failed_at = None;
+    for (hop, rung) in (0..).zip(ladder().rungs()) {
+        assert_eq!(delivery.attempt, hop);
+        assert_eq!(ladder().rung(delivery.attempt), Some(rung));
+        let delay = ladder().delay(rung);
+        let failed = Instant::now();
+        let retry = Settlement::Retry(rung, email_taken());
+        settle(&mut consumer, delivery, retry).await;
+        delivery = one(&mut consumer).await;
+        let waited = failed.elapsed();
+        assert!(
+            waited + TICK >= delay && waited <= delay + GENEROUS,
+            "{waited:?} on the rung of {delay:?}"
+        );
+        assert!(delivery.event == climber, "{:?}", delivery.event);
+        let first = *first_failed_at.get_or_insert(delivery.first_failed_at.unwrap());
+        assert_eq!(delivery.first_failed_at, Some(first));
+    }
+    assert_eq!(ladder().rung(delivery.attempt), None, "time to give up");
+    let last = Failure::new(Reason::DatabaseError, "another word at the end");
+    settle(
+        &mut consumer,
+        delivery,
+        Settlement::DeadLetter(last.clone()),
+    )
+    .await;
+    let dead = dead_letters(&mut queue, 1).await.remove(0);
+    assert!(dead.event == climber, "{:?}", dead.event);
+    assert_eq!(dead.attempt, 3);
+    assert_eq!(dead.first_failed_at, first_failed_at);
+    assert_eq!(dead.reason.as_deref(), Some(last.reason.as_str()));
+    assert_eq!(dead.detail, Some(last.detail));
+    nothing_comes(&mut consumer).await;
+    drop((publisher, consumer));
     queue.remove().await;
 }
 

@@ -15,20 +15,25 @@ use std::{
 use clerk_sync_pipeline::{
     queue::{
         BatchLimits, Consume as _, Failure, Publish as _, PublishError, Reason, Rung, Settlement,
-        embedded::{EmbeddedConsumer, EmbeddedPublisher, EmbeddedQueue, OpenError},
+        embedded::{EmbeddedConsumer, EmbeddedParked, EmbeddedPublisher, EmbeddedQueue, OpenError},
     },
     telemetry::Metrics,
 };
 use rusqlite::Connection;
 
-use crate::contract::{
-    self, DeadLetter, Queue, event, keeps_every_promise, ladder, one, publish, settle,
-    settle_all_done, within,
+use crate::{
+    contract::{
+        self, DeadLetter, Queue, event, keeps_every_promise, ladder, one, publish, settle,
+        settle_all_done, within,
+    },
+    parked::{Parking, keeps_every_promise_to_operators},
 };
 
 mod child;
+mod operator;
 
 keeps_every_promise!(Embedded);
+keeps_every_promise_to_operators!(Embedded);
 
 /// A queue in a folder of its own, which goes with it.
 pub(crate) struct Embedded {
@@ -106,7 +111,7 @@ impl Queue for Embedded {
     }
 
     async fn dead_letters(&mut self) -> Vec<DeadLetter> {
-        let dead = self.queue.dead_letters(100).await.unwrap();
+        let dead = self.queue.dead_letters(10_000).await.unwrap();
         dead.into_iter()
             .map(|dead| DeadLetter {
                 event: dead.event,
@@ -127,6 +132,15 @@ impl Queue for Embedded {
 
     async fn remove(self) {
         self.queue.close().await;
+    }
+}
+
+impl Parking for Embedded {
+    type Operator = EmbeddedParked;
+
+    /// Beside the open queue, as an operator's process is.
+    async fn operator(&self) -> EmbeddedParked {
+        EmbeddedParked::open(&self.folder.file()).unwrap()
     }
 }
 

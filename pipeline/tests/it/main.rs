@@ -11,4 +11,5 @@ mod amqp;
 mod contract;
 #[cfg(feature = "embedded")]
 mod embedded;
+mod parked;
 mod proxy;

@@ -37,7 +37,7 @@ const HEARTBEAT: u16 = 10;
 /// How long written bytes may go unacknowledged by the peer's kernel.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest wait for a polite close.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// An incarnation that lived this long was a success: the next delay is the shortest again.
 const STABLE_AFTER: Duration = Duration::from_secs(10);
 
@@ -61,7 +61,7 @@ struct LinkState {
 }
 
 impl Link {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(LinkState {
             failed: CancellationToken::new(),
             cause: Mutex::new(None),
@@ -105,7 +105,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 /// Cuts the socket when a connection attempt is given up half way.
-struct CutOnDrop(Option<Link>);
+pub(super) struct CutOnDrop(Option<Link>);
+
+impl CutOnDrop {
+    /// For those who work on the connection, to learn of its end.
+    pub(super) fn link(&self) -> Link {
+        self.0.clone().expect("an errand's guard has its link")
+    }
+}
 
 impl Drop for CutOnDrop {
     fn drop(&mut self) {
@@ -117,7 +124,7 @@ impl Drop for CutOnDrop {
 
 /// A plain connection for a short errand (`setup`, `depth`), on the first node that takes it; cut
 /// when the guard is dropped.
-pub(super) async fn errand(server: &Server) -> Result<(Connection, impl Drop + use<>), String> {
+pub(super) async fn errand(server: &Server) -> Result<(Connection, CutOnDrop), String> {
     let mut causes = Vec::new();
     for node in server.nodes.in_turn().take(server.nodes.len()) {
         let link = Link::new();

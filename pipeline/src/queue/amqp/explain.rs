@@ -7,7 +7,7 @@ use lapin::ErrorKind;
 /// AMQP's reply code for a login or an access that is refused.
 const ACCESS_REFUSED: u16 = 403;
 /// AMQP's reply code for an exchange or a queue that does not exist.
-const NOT_FOUND: u16 = 404;
+pub(super) const NOT_FOUND: u16 = 404;
 /// AMQP's reply code for a virtual host that does not exist, or is closed to the user.
 const NOT_ALLOWED: u16 = 530;
 

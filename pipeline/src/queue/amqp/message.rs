@@ -14,13 +14,13 @@ use crate::{
     telemetry::Label as _,
 };
 
-const RECEIVED_AT: &str = "x-received-at";
+pub(super) const RECEIVED_AT: &str = "x-received-at";
 const ATTEMPTED_AT: &str = "svix-timestamp";
 const TRACEPARENT: &str = "traceparent";
-const ATTEMPT: &str = "x-attempt";
-const FIRST_FAILED_AT: &str = "x-first-failed-at";
-const ERROR: &str = "x-error";
-const ERROR_DETAIL: &str = "x-error-detail";
+pub(super) const ATTEMPT: &str = "x-attempt";
+pub(super) const FIRST_FAILED_AT: &str = "x-first-failed-at";
+pub(super) const ERROR: &str = "x-error";
+pub(super) const ERROR_DETAIL: &str = "x-error-detail";
 /// Kept by quorum queues: how often a message was handed out before.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
@@ -84,16 +84,6 @@ pub(super) fn delivery(message: lapin::message::Delivery, incarnation: u64) -> D
     let properties = &message.properties;
     let headers = properties.headers().as_ref();
     let number = |name: &str| headers.and_then(|table| integer(table.inner().get(name)?));
-    let id = properties
-        .message_id()
-        .as_ref()
-        .and_then(|id| EventId::parse(short(id)));
-    let event_type = properties
-        .kind()
-        .as_ref()
-        .and_then(|kind| EventType::parse(short(kind)))
-        .or_else(|| EventType::parse(short(&message.routing_key)))
-        .unwrap_or_else(EventType::unparsable);
     let traceparent = headers
         .and_then(|table| table.inner().get(TRACEPARENT))
         .and_then(|value| match value {
@@ -114,14 +104,29 @@ pub(super) fn delivery(message: lapin::message::Delivery, incarnation: u64) -> D
             number: message.delivery_tag,
         },
         event: Event {
-            id: id.unwrap_or_else(|| foreign_id(&message.data)),
-            event_type,
+            id: id(&message),
+            event_type: event_type(&message),
             received_at: number(RECEIVED_AT).map_or_else(Millis::now, Millis),
             attempted_at: number(ATTEMPTED_AT).unwrap_or_default(),
             traceparent,
             body: Bytes::from(message.data),
         },
     }
+}
+
+/// The message's id, or one made of its bytes.
+pub(super) fn id(message: &lapin::message::Delivery) -> EventId {
+    let id = message.properties.message_id().as_ref();
+    id.and_then(|id| EventId::parse(short(id)))
+        .unwrap_or_else(|| foreign_id(&message.data))
+}
+
+/// The message's type, or the routing key that it was published with.
+pub(super) fn event_type(message: &lapin::message::Delivery) -> EventType {
+    let kind = message.properties.kind().as_ref();
+    kind.and_then(|kind| EventType::parse(short(kind)))
+        .or_else(|| EventType::parse(short(&message.routing_key)))
+        .unwrap_or_else(EventType::unparsable)
 }
 
 fn short(text: &ShortString) -> &str {
@@ -134,7 +139,7 @@ fn foreign_id(body: &[u8]) -> EventId {
     EventId::parse(&format!("foreign_{:016x}", hasher.finish())).expect("letters and digits")
 }
 
-fn integer(value: &AMQPValue) -> Option<i64> {
+pub(super) fn integer(value: &AMQPValue) -> Option<i64> {
     match *value {
         AMQPValue::ShortShortInt(n) => Some(n.into()),
         AMQPValue::ShortShortUInt(n) => Some(n.into()),

@@ -172,7 +172,7 @@ impl AsyncOpen<Lanes> for OpenLanes {
     }
 }
 
-async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
+pub(super) async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
     let channel = connection.create_channel().await?;
     channel
         .confirm_select(ConfirmSelectOptions::default())
@@ -183,7 +183,7 @@ async fn confirm_channel(connection: &Connection) -> lapin::Result<Channel> {
 /// Asks whether messages can be published to an exchange, and publishes none: in a transaction
 /// that is rolled back. A passive declaration would not do: it tells nothing of the right to write,
 /// and from RabbitMQ 4.3.1 on it is refused without a permission on the exchange.
-async fn check_exchange(connection: &Connection, exchange: &str) -> Result<(), String> {
+pub(super) async fn check_exchange(connection: &Connection, exchange: &str) -> Result<(), String> {
     let mut events = connection.events_listener();
     let ask = async {
         let channel = connection.create_channel().await?;

@@ -92,25 +92,12 @@ pub(super) fn open(path: &Path, now: Millis) -> Result<Connection, OpenError> {
         source,
     };
     let mut connection = Connection::open(path).map_err(sqlite)?;
-    match version(&connection).map_err(sqlite)? {
-        Version::Ours(SCHEMA_VERSION) | Version::Empty => {}
-        Version::Ours(found) => {
-            return Err(OpenError::NewerSchema {
-                path: path.to_owned(),
-                found,
-            });
-        }
-        Version::Foreign => {
-            return Err(OpenError::NotAQueue {
-                path: path.to_owned(),
-            });
-        }
-    }
+    version(&connection).map_err(sqlite)?.check(path)?;
     prepare(&mut connection, now).map_err(sqlite)?;
     Ok(connection)
 }
 
-enum Version {
+pub(super) enum Version {
     /// A new file.
     Empty,
     Ours(i64),
@@ -118,7 +105,23 @@ enum Version {
     Foreign,
 }
 
-fn version(connection: &Connection) -> rusqlite::Result<Version> {
+impl Version {
+    /// Refuses what is not ours to touch.
+    pub(super) fn check(&self, path: &Path) -> Result<(), OpenError> {
+        match *self {
+            Self::Ours(SCHEMA_VERSION) | Self::Empty => Ok(()),
+            Self::Ours(found) => Err(OpenError::NewerSchema {
+                path: path.to_owned(),
+                found,
+            }),
+            Self::Foreign => Err(OpenError::NotAQueue {
+                path: path.to_owned(),
+            }),
+        }
+    }
+}
+
+pub(super) fn version(connection: &Connection) -> rusqlite::Result<Version> {
     let found = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, named_params, types::Type};
 
-use super::{DELIVERY_LIMIT_REASON, DeadLetter, Depths};
+use super::{DeadLetter, Depths};
 use crate::{
     event::{Event, EventId, EventType, Millis},
-    queue::{DELIVERY_LIMIT, Delivery, Failure, RetryLadder, Settlement, Tag},
+    queue::{DELIVERY_LIMIT, Delivery, Failure, RetryLadder, Settlement, Tag, parked},
     telemetry::Label as _,
 };
 
@@ -167,7 +167,7 @@ pub(super) fn release(
          RETURNING event_id",
     )?;
     let parameters = named_params! {
-        ":reason": DELIVERY_LIMIT_REASON, ":failed_at": Millis::now().0,
+        ":reason": parked::DELIVERY_LIMIT, ":failed_at": Millis::now().0,
         ":first": first, ":last": last, ":limit": DELIVERY_LIMIT
     };
     for buried in bury.query_map(parameters, |row| row.get::<_, String>(0))? {
@@ -241,14 +241,10 @@ pub(super) fn dead_letters(
 
 /// The event in a row that starts with its six columns.
 fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    let text = |column| row.get::<_, String>(column);
-    let malformed = |column| {
-        let error = "not what this queue writes".into();
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
-    };
+    let (id, event_type) = identity(row)?;
     Ok(Event {
-        id: EventId::parse(&text(0)?).ok_or_else(|| malformed(0))?,
-        event_type: EventType::parse(&text(1)?).ok_or_else(|| malformed(1))?,
+        id,
+        event_type,
         received_at: Millis(row.get(2)?),
         attempted_at: row.get(3)?,
         traceparent: row.get(4)?,
@@ -256,8 +252,21 @@ fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
     })
 }
 
+/// Id and type in a row that starts with them.
+pub(super) fn identity(row: &Row<'_>) -> rusqlite::Result<(EventId, EventType)> {
+    let text = |column| row.get::<_, String>(column);
+    let malformed = |column| {
+        let error = "not what this queue writes".into();
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error)
+    };
+    Ok((
+        EventId::parse(&text(0)?).ok_or_else(|| malformed(0))?,
+        EventType::parse(&text(1)?).ok_or_else(|| malformed(1))?,
+    ))
+}
+
 /// SQLite's integers are signed; ours are ids, counts and delays, far from the end.
-fn signed(number: impl TryInto<i64>) -> i64 {
+pub(super) fn signed(number: impl TryInto<i64>) -> i64 {
     number.try_into().unwrap_or(i64::MAX)
 }
 

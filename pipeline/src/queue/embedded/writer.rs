@@ -1,7 +1,10 @@
 //! The thread that owns the connection: collects the commands that wait, executes them together,
 //! and answers after the commit.
 
-use std::{fs::File, time::Instant};
+use std::{
+    fs::File,
+    time::{Duration, Instant},
+};
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -17,13 +20,18 @@ const GROUP_BYTES: usize = 8 << 20;
 /// How far ready events are counted: as many as a batch holds. Counting costs a step each.
 pub(super) const READY_COUNTED: usize = 256;
 
+/// Longest wait before the file is looked at again although nothing is known to come: an operator
+/// who replays dead letters is another process, and wakes nobody. A look is two queries that an
+/// index answers.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 /// What consumers wait for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ready {
     /// Events ready to be taken, counted up to [`READY_COUNTED`].
     pub(super) count: usize,
-    /// When it is worth asking although nothing is ready: the next delay ends, or the file may be
-    /// writable again.
+    /// When it is worth asking although nothing is ready: the next delay ends, the file may be
+    /// writable again, or an operator may have replayed something.
     pub(super) next: Option<Instant>,
 }
 
@@ -124,6 +132,12 @@ impl Writer {
         if commands.is_empty() && self.owed.is_empty() {
             return;
         }
+        let wakes = |command: &Command| matches!(command, Command::Wake);
+        if commands.iter().all(wakes) && self.owed.is_empty() && !self.consuming.failing {
+            // A look, which is no reason to take the file's write lock.
+            self.tell();
+            return;
+        }
         let committed = self.commit(Synchronous::Normal, &mut commands);
         if committed.is_ok() {
             self.owed.clear();
@@ -198,10 +212,14 @@ impl Writer {
             store::ready(&self.connection, READY_COUNTED, self.clock.now()).ok()
         };
         let ready = match found {
-            Some((count, next)) => Ready {
-                count,
-                next: next.map(|at| self.clock.instant(at)),
-            },
+            Some((count, next)) => {
+                let next = next.map(|at| self.clock.instant(at));
+                let look = (count == 0).then(|| Instant::now() + LOOK_AGAIN);
+                Ready {
+                    count,
+                    next: next.into_iter().chain(look).min(),
+                }
+            }
             None => Ready {
                 count: 0,
                 next: Some(Instant::now() + self.consuming.backoff.next_delay()),

@@ -1,0 +1,153 @@
+//! `clerk-sync dead-letters`: what could not be applied, for the person who can mend it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clerk_sync_pipeline::{
+    config::TopologyArgs,
+    queue::{
+        amqp::{AmqpParked, Nodes},
+        embedded::EmbeddedParked,
+        parked::{Interrupted, Parked, Place},
+    },
+};
+
+use crate::data::{self, DataFolder};
+
+mod discard;
+mod list;
+mod replay;
+mod selection;
+mod show;
+mod tally;
+mod wording;
+
+/// Look at, replay or discard the events that could not be applied
+///
+/// On RabbitMQ with AMQP_URL, else in the data folder of `clerk-sync up`, which may be running.
+#[derive(clap::Subcommand)]
+#[command(after_help = "\
+Examples:
+  clerk-sync dead-letters list
+  clerk-sync dead-letters show msg_2Lh9KRb0pzN4LePd3XiA4v12Axj
+  clerk-sync dead-letters replay --code email_taken
+  clerk-sync dead-letters discard --code malformed --older-than 30days")]
+pub(crate) enum DeadLettersCommand {
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Replay(replay::ReplayArgs),
+    Discard(discard::DiscardArgs),
+}
+
+/// Which letters of which queue.
+#[derive(clap::Args)]
+struct QueueArgs {
+    /// Where they lie: `dead` could not be applied, `unrouted` found no queue on RabbitMQ
+    #[arg(
+        long,
+        value_enum,
+        default_value = "dead",
+        value_name = "PLACE",
+        hide_possible_values = true
+    )]
+    from: From,
+    /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        value_name = "URLS",
+        help_heading = "Queue"
+    )]
+    amqp_url: Option<Nodes>,
+    /// The data folder of `clerk-sync up`, when there is no AMQP_URL
+    #[arg(long, env = "CLERK_SYNC_DATA", default_value = data::DEFAULT, value_name = "FOLDER", help_heading = "Queue")]
+    data: PathBuf,
+    #[command(flatten)]
+    topology: TopologyArgs,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum From {
+    Dead,
+    Unrouted,
+}
+
+impl QueueArgs {
+    fn place(&self) -> Place {
+        match self.from {
+            From::Dead => Place::Dead,
+            From::Unrouted => Place::Unrouted,
+        }
+    }
+}
+
+pub(crate) fn run(command: &DeadLettersCommand) -> ExitCode {
+    crate::finish(async {
+        match command {
+            DeadLettersCommand::List(args) => on_queue(&args.queue, args).await,
+            DeadLettersCommand::Show(args) => on_queue(&args.queue, args).await,
+            DeadLettersCommand::Replay(args) => on_queue(&args.queue, args).await,
+            DeadLettersCommand::Discard(args) => on_queue(&args.queue, args).await,
+        }
+    })
+}
+
+/// A command on whichever queue it is.
+trait Errand {
+    async fn run(&self, parked: &mut impl Parked) -> anyhow::Result<ExitCode>;
+}
+
+async fn on_queue(args: &QueueArgs, errand: &impl Errand) -> anyhow::Result<ExitCode> {
+    match &args.amqp_url {
+        Some(url) => {
+            let server = args.topology.server(url.clone());
+            finish(AmqpParked::open(&server).await?, errand).await
+        }
+        None => {
+            let folder = DataFolder::new(&args.data);
+            finish(EmbeddedParked::open(&folder.queue())?, errand).await
+        }
+    }
+}
+
+async fn finish(mut parked: impl Parked, errand: &impl Errand) -> anyhow::Result<ExitCode> {
+    let result = errand.run(&mut parked).await;
+    // Also after a failure: what is in hand is given back at once.
+    parked.close().await;
+    result
+}
+
+/// The error with what was done before it: `done` is a verb, as in "3 letters were replayed".
+fn interrupted(error: Interrupted, done: &str) -> anyhow::Error {
+    if error.done == 0 {
+        return error.into();
+    }
+    let (letters, were) = match error.done {
+        1 => ("letter", "was"),
+        _ => ("letters", "were"),
+    };
+    let before = format!(
+        "{} {letters} {were} {done} before this, the others are where they were: run it again",
+        error.done
+    );
+    anyhow::anyhow!("{error}\n{before}")
+}
+
+/// Succeeds when no id was looked for in vain.
+#[expect(
+    clippy::print_stderr,
+    reason = "a command speaks to the person who typed it"
+)]
+fn missing(ids: &[&str], queue: &str) -> anyhow::Result<ExitCode> {
+    for id in ids {
+        eprintln!(
+            "error: there is no letter {} in {queue}",
+            wording::plain(id)
+        );
+    }
+    Ok(if ids.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
