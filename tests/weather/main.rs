@@ -1,0 +1,65 @@
+//! Weather: each server, link, clock and disk broken for real under the real binaries, while users'
+//! events keep coming. Whatever it was, the end is the same: every event that was answered 2xx is
+//! in the ledger, the table is right, nothing is left over, and readiness told the truth meanwhile.
+//!
+//! cargo runs test binaries one after the other, so this one has the servers to itself. Its tests
+//! mostly wait, so many run at a time; those that break a server for all take it alone
+//! ([`site::alone`]), and come last.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test's helpers fail the test"
+)]
+
+#[expect(dead_code, reason = "shared with tests/e2e, which needs other parts")]
+#[path = "../e2e/harness.rs"]
+mod harness;
+
+mod audit;
+mod load;
+mod site;
+mod watch;
+
+mod broker;
+
+use std::process::ExitCode;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use libtest_mimic::{Arguments, Trial};
+
+/// Tests at a time: three processes each, mostly idle.
+const AT_A_TIME: usize = 10;
+
+type Test = fn() -> BoxFuture<'static, ()>;
+
+/// Tests by their paths, in the order in which they are started.
+macro_rules! tests {
+    ($($module:ident::$test:ident),* $(,)?) => {
+        [$((
+            concat!(stringify!($module), "::", stringify!($test)),
+            (|| $module::$test().boxed()) as Test,
+        )),*]
+    };
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_A_TIME);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let tests = tests![
+        broker::a_broker_away_for_minutes_costs_no_event,
+        broker::a_broker_restarted_and_killed_under_load_costs_no_event,
+    ];
+    let trials = tests.map(|(name, test)| {
+        let handle = runtime.handle().clone();
+        Trial::test(name, move || {
+            handle.block_on(test());
+            Ok(())
+        })
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}

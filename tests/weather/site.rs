@@ -1,0 +1,287 @@
+//! Everything that a test breaks and looks at: processes, their ways to the servers, their data.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
+
+use tempfile::TempDir;
+use tokio::{
+    process::Command,
+    sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, watch},
+};
+
+use crate::{
+    harness::{
+        clerk::SECRET,
+        process::{Env, Process, base_env},
+        proxy::Proxy,
+        servers::{TestDb, TestQueue, authority, through},
+    },
+    watch::{Outage, Watch},
+};
+
+/// The two servers: shared by whoever uses them, taken whole by whoever breaks one for all.
+static SERVERS: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+
+pub(crate) async fn shared() -> OwnedRwLockReadGuard<()> {
+    SERVERS.clone().read_owned().await
+}
+
+pub(crate) async fn alone() -> OwnedRwLockWriteGuard<()> {
+    SERVERS.clone().write_owned().await
+}
+
+/// `scripts/services`: starts, stops and kills the servers.
+pub(crate) async fn services(args: &[&str]) {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
+    let output = Command::new(script).args(args).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {said}");
+}
+
+/// Which processes there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// `clerk-sync-ingest` and so many `clerk-sync-worker`, on RabbitMQ.
+    Apart { workers: usize },
+    /// `clerk-sync up` on RabbitMQ.
+    Up,
+    /// `clerk-sync up` on its own queue file.
+    Embedded,
+}
+
+/// A site to be.
+pub(crate) struct Plan {
+    pub(crate) shape: Shape,
+    pub(crate) db: TestDb,
+    /// Without the proxies: for tests that break the servers themselves.
+    pub(crate) direct: bool,
+    pub(crate) ladder: &'static str,
+    /// Settings of every process.
+    pub(crate) env: Env,
+}
+
+impl Plan {
+    /// On PostgreSQL, through proxies.
+    pub(crate) async fn new(shape: Shape) -> Self {
+        Self::on(TestDb::postgres().await.migrated().await, shape)
+    }
+
+    pub(crate) fn on(db: TestDb, shape: Shape) -> Self {
+        Self {
+            shape,
+            db,
+            direct: false,
+            ladder: "1s,5s,30s",
+            env: Env::new(),
+        }
+    }
+
+    pub(crate) fn direct(mut self) -> Self {
+        self.direct = true;
+        self
+    }
+
+    pub(crate) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.env.insert(name, value.into());
+        self
+    }
+}
+
+pub(crate) struct Site {
+    pub(crate) db: TestDb,
+    /// `None`: embedded.
+    pub(crate) queue: Option<TestQueue>,
+    /// The ingester's way to the broker; of `up`, everybody's.
+    pub(crate) to_broker: Proxy,
+    /// The workers' way to the broker.
+    pub(crate) from_broker: Proxy,
+    pub(crate) to_database: Proxy,
+    /// The ingester, then the workers; or `up`.
+    pub(crate) members: Vec<Member>,
+    /// Where events are delivered to.
+    url: watch::Sender<String>,
+    folder: TempDir,
+}
+
+/// A process of the site.
+pub(crate) struct Member {
+    pub(crate) process: Process,
+    pub(crate) watch: Watch,
+    command: &'static str,
+    env: Env,
+}
+
+impl Member {
+    pub(crate) async fn start(command: &'static str, env: Env) -> Self {
+        let args: &[&str] = if command == "clerk-sync" {
+            &["up"]
+        } else {
+            &[]
+        };
+        let process = Process::start(command, args, &env);
+        process.ready().await;
+        let watch = Watch::start(&process).await;
+        Self {
+            process,
+            watch,
+            command,
+            env,
+        }
+    }
+
+    /// How often it said something.
+    pub(crate) fn said(&self, what: &str) -> usize {
+        self.process.output().matches(what).count()
+    }
+}
+
+impl Site {
+    pub(crate) async fn open(plan: Plan) -> Self {
+        let Plan {
+            shape,
+            db,
+            direct,
+            ladder,
+            env: extra,
+        } = plan;
+        let queue = TestQueue::on_a_broker_held(ladder);
+        let to_broker = Proxy::to(authority(&queue.server.url)).await;
+        let from_broker = Proxy::to(authority(&queue.server.url)).await;
+        // Nothing is connected before somebody connects, so a proxy to nowhere harms nobody.
+        let database = match db.url.expose().port() {
+            Some(_) => authority(&db.url),
+            None => "127.0.0.1:1".to_owned(),
+        };
+        let to_database = Proxy::to(database).await;
+        let folder = tempfile::tempdir().unwrap();
+
+        let mut env = base_env();
+        env.insert("CLERK_WEBHOOK_SIGNING_SECRET", SECRET.to_owned());
+        env.insert("INITIAL_CREDITS", "5".to_owned());
+        env.insert("CLERK_SYNC_DATA", folder.path().display().to_string());
+        let proxied = !direct && db.url.expose().port().is_some();
+        let database_url = if proxied {
+            db.through(to_database.address)
+        } else {
+            db.url.clone()
+        };
+        env.insert("DATABASE_URL", database_url.expose().to_string());
+        let mut apart_env = env.clone();
+        if shape != Shape::Embedded {
+            clerk_sync_pipeline::queue::amqp::setup(&queue.server)
+                .await
+                .unwrap();
+            for (env, proxy) in [(&mut env, &to_broker), (&mut apart_env, &from_broker)] {
+                queue.env(env);
+                if !direct {
+                    let through = through(&queue.server.url, proxy.address);
+                    env.insert("AMQP_URL", through.expose().to_string());
+                }
+            }
+        }
+        env.extend(extra.clone());
+        apart_env.extend(extra);
+
+        let mut members = Vec::new();
+        match shape {
+            Shape::Apart { workers } => {
+                members.push(Member::start("clerk-sync-ingest", env).await);
+                for _ in 0..workers {
+                    members.push(Member::start("clerk-sync-worker", apart_env.clone()).await);
+                }
+            }
+            Shape::Up | Shape::Embedded => members.push(Member::start("clerk-sync", env).await),
+        }
+        let url = members[0].process.webhook_url().await;
+        Self {
+            db,
+            queue: (shape != Shape::Embedded).then_some(queue),
+            to_broker,
+            from_broker,
+            to_database,
+            members,
+            url: watch::Sender::new(url),
+            folder,
+        }
+    }
+
+    /// Where events are delivered to, wherever the process is by then.
+    pub(crate) fn url(&self) -> watch::Receiver<String> {
+        self.url.subscribe()
+    }
+
+    /// The ingester, or `up`.
+    pub(crate) fn ingest(&self) -> &Member {
+        &self.members[0]
+    }
+
+    /// Who applies: the workers, or `up`.
+    pub(crate) fn workers(&self) -> &[Member] {
+        if self.members.len() == 1 {
+            &self.members
+        } else {
+            &self.members[1..]
+        }
+    }
+
+    pub(crate) fn topology(&self) -> &clerk_sync_pipeline::queue::Topology {
+        &self.queue.as_ref().expect("not embedded").server.topology
+    }
+
+    /// The embedded queue's file.
+    pub(crate) fn queue_file(&self) -> PathBuf {
+        self.folder.path().join("queue.db")
+    }
+
+    /// Asserts what every member's readiness told.
+    pub(crate) fn told(&self, outages: &[Outage]) {
+        for member in &self.members {
+            member.watch.told(member.command, outages);
+        }
+    }
+
+    /// Waits until every member's readiness is as wanted.
+    pub(crate) async fn shows(&self, status: u16) {
+        for member in &self.members {
+            member.watch.shows(status).await;
+        }
+    }
+
+    /// `kill -9` of all processes at the same moment.
+    pub(crate) async fn kill(&mut self) {
+        for member in &self.members {
+            member.process.signal("-KILL");
+        }
+        for member in &mut self.members {
+            member.process.wait().await;
+        }
+    }
+
+    /// The same processes once more, after their end.
+    pub(crate) async fn restart(&mut self) {
+        let before = std::mem::take(&mut self.members);
+        for member in before {
+            self.members
+                .push(Member::start(member.command, member.env.clone()).await);
+        }
+        self.url
+            .send_replace(self.members[0].process.webhook_url().await);
+    }
+
+    /// Stops every process politely, with exit code 0.
+    pub(crate) async fn stop(&mut self) {
+        for member in std::mem::take(&mut self.members) {
+            let output = member.process.stop().await;
+            assert!(!output.contains("panicked"), "{output}");
+        }
+    }
+
+    pub(crate) async fn remove(self) {
+        if let Some(queue) = self.queue {
+            queue.remove().await;
+        }
+        self.db.remove().await;
+    }
+}
