@@ -32,7 +32,8 @@ pub trait Consume: Send + 'static {
     fn next_batch(&mut self, limits: BatchLimits) -> impl Future<Output = Vec<Delivery>> + Send;
 
     /// Settles deliveries of the batch in hand: moves the failed ones to their rung or to the dead
-    /// letters, durably, and only then acknowledges all of them.
+    /// letters, durably, and only then acknowledges them. Failed ones that cannot be moved now are
+    /// kept, and moved as soon as the way is free; the next batch does not wait for them.
     ///
     /// # Errors
     /// The connection was lost on the way: unsettled deliveries will come again. Nothing is lost

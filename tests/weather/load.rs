@@ -3,6 +3,7 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt as _, stream};
 use reqwest::Client;
 use tokio::{
     sync::{Semaphore, watch},
@@ -15,6 +16,7 @@ use crate::harness::{
     clerk::{self, Letter, client, created, deleted, post, shuffled, updated},
     servers::Row,
 };
+use crate::site::Site;
 
 /// People whose events are shuffled together.
 const COHORT: usize = 10;
@@ -42,7 +44,7 @@ impl Load {
     /// Starts delivering to where `url` points, which may change, at about `pace` a second.
     pub(crate) fn start(url: &watch::Receiver<String>, pace: u32) -> Self {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(stream(url.clone(), pace, stop.clone()));
+        let task = tokio::spawn(run(url.clone(), pace, stop.clone()));
         Self { stop, task }
     }
 
@@ -53,7 +55,34 @@ impl Load {
     }
 }
 
+/// The events of some people, delivered now; returns when each had its 2xx.
+pub(crate) async fn some_events(site: &Site, people: usize) -> Delivered {
+    let (client, url) = (client(), site.url());
+    let (letters, rows) = cohort(&format!("{:016x}", rand::random::<u64>()), people);
+    let ids = letters.iter().map(|letter| letter.id.clone()).collect();
+    let deliveries = stream::iter(shuffled(&letters, rand::random()));
+    let tries: Vec<usize> = deliveries
+        .map(|letter| {
+            let (client, url) = (&client, &url);
+            async move { deliver(client, url, &letter).await }
+        })
+        .buffer_unordered(16)
+        .collect()
+        .await;
+    Delivered {
+        ids,
+        rows,
+        repeated: tries.into_iter().map(|tries| tries - 1).sum(),
+    }
+}
+
 impl Delivered {
+    pub(crate) fn add_row(&mut self, (id, email, name): (&str, &str, Option<&str>)) {
+        let row = (id.to_owned(), email.to_owned(), name.map(str::to_owned));
+        self.rows.push(row);
+        self.rows.sort();
+    }
+
     pub(crate) fn merge(&mut self, other: Self) {
         self.ids.extend(other.ids);
         self.rows.extend(other.rows);
@@ -62,7 +91,7 @@ impl Delivered {
     }
 }
 
-async fn stream(url: watch::Receiver<String>, pace: u32, stop: CancellationToken) -> Delivered {
+async fn run(url: watch::Receiver<String>, pace: u32, stop: CancellationToken) -> Delivered {
     let client = client();
     let run = rand::random::<u32>();
     let mut tick = interval(Duration::from_secs(1) / pace);
@@ -70,11 +99,11 @@ async fn stream(url: watch::Receiver<String>, pace: u32, stop: CancellationToken
     let places = Arc::new(Semaphore::new(WAITING));
     let mut deliveries = JoinSet::new();
     let mut all = Delivered::default();
-    for cohort in 0.. {
+    for number in 0.. {
         if stop.is_cancelled() {
             break;
         }
-        let (letters, rows) = people(&format!("{run:08x}_{cohort:05}"));
+        let (letters, rows) = cohort(&format!("{run:08x}_{number:05}"), COHORT);
         all.ids
             .extend(letters.iter().map(|letter| letter.id.clone()));
         all.rows.extend(rows);
@@ -119,19 +148,19 @@ pub(crate) async fn deliver(
     unreachable!("the loop has no end")
 }
 
-/// A cohort's events, and the rows that must be left of it. Two of them swap their addresses, one
-/// in five is deleted.
-fn people(cohort: &str) -> (Vec<Letter>, Vec<Row>) {
-    let id = |number: usize| format!("user_{cohort}_{number}");
-    let email = |number: usize| format!("p{number}.{cohort}@crowd.example");
+/// The events of some people, and the rows that must be left of them. Two of them swap their
+/// addresses, one in five is deleted.
+fn cohort(name: &str, people: usize) -> (Vec<Letter>, Vec<Row>) {
+    let id = |number: usize| format!("user_{name}_{number:03}");
+    let email = |number: usize| format!("p{number}.{name}@crowd.example");
     let mut letters = Vec::new();
     let mut rows = Vec::new();
-    for number in 0..COHORT {
+    for number in 0..people {
         letters.push(created(&id(number), &email(number)));
         letters.push(updated(&id(number), &email(number), 2));
         letters.push(updated(&id(number), &email(number), 1));
         let (last, holds) = match number {
-            0 => (3, email(1)),
+            0 if people > 1 => (3, email(1)),
             1 => (4, email(0)),
             _ => (2, email(number)),
         };

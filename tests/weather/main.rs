@@ -52,6 +52,10 @@ fn main() -> ExitCode {
         .unwrap();
     let tests = tests![
         broker::a_broker_away_for_minutes_costs_no_event,
+        broker::a_connection_that_goes_silent_is_left_within_two_heartbeats,
+        broker::a_queue_deleted_and_set_up_again_is_consumed_again,
+        broker::under_a_broker_alarm_failed_events_wait_and_all_others_are_applied,
+        broker::a_batch_held_beyond_the_consumer_timeout_is_applied_once,
         broker::a_broker_restarted_and_killed_under_load_costs_no_event,
     ];
     let trials = tests.map(|(name, test)| {

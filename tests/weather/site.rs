@@ -33,11 +33,20 @@ pub(crate) async fn alone() -> OwnedRwLockWriteGuard<()> {
 }
 
 /// `scripts/services`: starts, stops and kills the servers.
-pub(crate) async fn services(args: &[&str]) {
+pub(crate) async fn services(args: &[&str]) -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/services");
     let output = Command::new(script).args(args).output().await.unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What is in a queue.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Messages {
+    pub(crate) all: usize,
+    /// Handed out and not answered.
+    pub(crate) in_hand: usize,
 }
 
 /// Which processes there are.
@@ -230,15 +239,44 @@ impl Site {
         &self.queue.as_ref().expect("not embedded").server.topology
     }
 
+    /// What is in a queue, what consumers hold included.
+    pub(crate) async fn messages(&self, queue: &str) -> Messages {
+        let list = "rabbitmqctl -q list_queues name messages messages_unacknowledged";
+        let list: Vec<&str> = list.split(' ').collect();
+        let listed = services(&list).await;
+        let found = listed
+            .lines()
+            .find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'));
+        let number = |text: &str| text.parse().unwrap_or_default();
+        let Some((all, in_hand)) = found.and_then(|numbers| numbers.split_once('\t')) else {
+            return Messages::default();
+        };
+        Messages {
+            all: number(all),
+            in_hand: number(in_hand),
+        }
+    }
+
+    /// Settings of a command that looks after the queue.
+    pub(crate) fn queue_env(&self) -> Env {
+        let mut env = Env::new();
+        self.queue.as_ref().expect("not embedded").env(&mut env);
+        env
+    }
+
     /// The embedded queue's file.
     pub(crate) fn queue_file(&self) -> PathBuf {
         self.folder.path().join("queue.db")
     }
 
-    /// Asserts what every member's readiness told.
+    /// Asserts what every member's readiness told: of each outage of a part that it has.
     pub(crate) fn told(&self, outages: &[Outage]) {
         for member in &self.members {
-            member.watch.told(member.command, outages);
+            let concerned = outages
+                .iter()
+                .filter(|outage| outage.concerns(member.command));
+            let outages: Vec<Outage> = concerned.cloned().collect();
+            member.watch.told(member.command, &outages);
         }
     }
 

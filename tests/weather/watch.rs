@@ -64,6 +64,15 @@ impl Outage {
         }
     }
 
+    /// Whether a process has one of the parts.
+    pub(crate) fn concerns(&self, command: &str) -> bool {
+        self.parts.iter().any(|part| match command {
+            "clerk-sync-ingest" => *part == "queue_publish",
+            "clerk-sync-worker" => *part != "queue_publish",
+            _ => true,
+        })
+    }
+
     pub(crate) fn over(mut self) -> Self {
         self.until = Instant::now();
         self

@@ -13,6 +13,7 @@ mod confirm;
 mod connection;
 mod consumer;
 mod message;
+mod moving;
 mod publisher;
 mod topology;
 
