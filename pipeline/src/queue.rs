@@ -81,6 +81,8 @@ pub enum Settlement {
     Done,
     /// Again after the rung's delay.
     Retry(Rung, Failure),
+    /// Again after the rung's delay; not the event's own failure, so the attempt is not counted.
+    Postpone(Rung, Failure),
     /// Kept for a human.
     DeadLetter(Failure),
 }
@@ -134,6 +136,8 @@ labels! {
         ForeignKeyViolation => "foreign_key_violation",
         /// A foreign key of the application's own refuses the delete (23503).
         DeleteRestricted => "delete_restricted",
+        /// Somebody else holds a lock on the user's row.
+        RowLocked => "row_locked",
         /// The database answered something this version does not know.
         DatabaseError => "database_error",
     }

@@ -1,12 +1,13 @@
 //! What the database is asked for beside batches.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use crate::{
     Projection,
     apply::bounded,
     change,
-    failure::{Refusal, TransactionError, Unavailable},
+    database::why_no_connection,
+    failure::{NO_CONNECTION, Refusal, TransactionError, Unavailable},
     transaction::ledger_row,
 };
 use chrono::{DateTime, Utc};
@@ -16,10 +17,13 @@ use clerk_sync_pipeline::{
     telemetry::{DbOperation, DbResult, Outcome},
 };
 use sea_orm::{
-    ConnectionTrait as _,
+    ConnectionTrait as _, DbBackend, DbErr, ExecResult, StatementBuilder,
     sea_query::{Expr, Query},
 };
+use tokio::time::timeout;
 
+/// After this time without an answer, a [`Projection::ping`] looks for the reason.
+const SOON: Duration = Duration::from_secs(1);
 /// Rows pruned from the ledger in one statement.
 const PRUNE_CHUNK: u64 = 1000;
 
@@ -42,8 +46,8 @@ impl Projection {
         if rows.is_empty() {
             return Ok(());
         }
-        let claim = processed_events::claim(self.db.get_database_backend(), rows.into_values());
-        let recorded = bounded(self.db.execute(&claim)).await;
+        let claim = processed_events::claim(self.backend(), rows.into_values());
+        let recorded = bounded(self.execute(&claim)).await;
         self.count(DbOperation::Record, recorded.is_ok());
         match recorded {
             Err(TransactionError::Refused(Refusal { failure, .. })) => {
@@ -54,7 +58,8 @@ impl Projection {
                 );
                 Ok(())
             }
-            recorded => recorded.map(drop).map_err(unavailable),
+            Err(error) => Err(self.cause(unavailable(error)).await),
+            Ok(_) => Ok(()),
         }
     }
 
@@ -63,11 +68,11 @@ impl Projection {
     /// # Errors
     /// The weather.
     pub async fn prune(&self, before: DateTime<Utc>) -> Result<u64, Unavailable> {
-        let backend = self.db.get_database_backend();
+        let backend = self.backend();
         let mut pruned = 0;
         loop {
             let chunk = processed_events::prune(backend, before, PRUNE_CHUNK);
-            let result = bounded(self.db.execute(&chunk)).await;
+            let result = bounded(self.execute(&chunk)).await;
             self.count(DbOperation::Prune, result.is_ok());
             let removed = result.map_err(unavailable)?.rows_affected();
             pruned += removed;
@@ -79,12 +84,36 @@ impl Projection {
         }
     }
 
-    /// Asks whether the database is there, with the tables that every batch needs.
+    /// Asks whether the database is there, with the tables that every batch needs, for somebody who
+    /// wants to know soon.
     ///
     /// # Errors
     /// It is not, or the tables are not: the text names the command that makes them.
     pub async fn ping(&self) -> Result<(), Unavailable> {
-        let backend = self.db.get_database_backend();
+        let mut answer = pin!(self.look());
+        match timeout(SOON, answer.as_mut()).await {
+            Ok(Err(unavailable)) => Err(self.cause(unavailable).await),
+            Ok(Ok(())) => Ok(()),
+            // The pool waits for a connection, or the server for something.
+            Err(_) => match why_no_connection(&self.db.pool).await {
+                Some(why) => Err(Unavailable(format!("{NO_CONNECTION}: {why}"))),
+                None => answer.await,
+            },
+        }
+    }
+
+    /// With the reason why no connection can be made, if that is what it is about.
+    pub(crate) async fn cause(&self, unavailable: Unavailable) -> Unavailable {
+        if unavailable.0 != NO_CONNECTION {
+            return unavailable;
+        }
+        let why = why_no_connection(&self.db.pool).await;
+        let why = why.unwrap_or_else(|| "no answer, or all of ours are busy".to_owned());
+        Unavailable(format!("{NO_CONNECTION}: {why}"))
+    }
+
+    async fn look(&self) -> Result<(), Unavailable> {
+        let backend = self.backend();
         let mut look = Query::select();
         look.expr(Expr::val(1))
             .from(users::Entity)
@@ -94,9 +123,24 @@ impl Projection {
         if self.config.initial_credits > 0 {
             look.from(credits::Entity);
         }
-        let answer = bounded(self.db.query_all(&look)).await;
+        let answer = bounded(self.execute(&look)).await;
         self.count(DbOperation::Ping, answer.is_ok());
         answer.map(drop).map_err(unavailable)
+    }
+
+    /// Executes one statement.
+    async fn execute(&self, statement: &impl StatementBuilder) -> Result<ExecResult, DbErr> {
+        if self.db.opening().is_none() {
+            return self.db.pool.execute(statement).await;
+        }
+        let transaction = self.db.begin().await?;
+        let result = transaction.execute(statement).await?;
+        transaction.commit().await?;
+        Ok(result)
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.db.pool.get_database_backend()
     }
 
     fn count(&self, operation: DbOperation, ok: bool) {

@@ -98,13 +98,15 @@ impl Site {
         }
     }
 
-    /// The ids in the ledger; none while the database cannot be asked.
+    /// The ids of what was applied, by the ledger; none while the database cannot be asked.
     async fn ledger(&self) -> HashSet<String> {
         let backend = self.db.db.get_database_backend();
-        let sql = match backend {
-            DbBackend::Postgres => "SELECT event_id FROM clerk_sync.processed_events",
-            _ => "SELECT event_id FROM clerk_sync_processed_events",
+        let table = match backend {
+            DbBackend::Postgres => "clerk_sync.processed_events",
+            _ => "clerk_sync_processed_events",
         };
+        let put_aside = "('retried', 'dead_lettered')";
+        let sql = format!("SELECT event_id FROM {table} WHERE outcome NOT IN {put_aside}");
         let rows = self
             .db
             .db

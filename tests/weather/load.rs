@@ -76,6 +76,11 @@ pub(crate) async fn some_events(site: &Site, people: usize) -> Delivered {
     }
 }
 
+/// Delivers one letter of a test's own; returns when it had its 2xx.
+pub(crate) async fn deliver_letter(site: &Site, letter: &Letter) {
+    deliver(&client(), &site.url(), letter).await;
+}
+
 impl Delivered {
     pub(crate) fn add_row(&mut self, (id, email, name): (&str, &str, Option<&str>)) {
         let row = (id.to_owned(), email.to_owned(), name.map(str::to_owned));

@@ -22,6 +22,7 @@ mod site;
 mod watch;
 
 mod broker;
+mod database;
 
 use std::process::ExitCode;
 
@@ -52,11 +53,16 @@ fn main() -> ExitCode {
         .unwrap();
     let tests = tests![
         broker::a_broker_away_for_minutes_costs_no_event,
+        database::a_database_that_answers_slowly_burns_no_delivery,
         broker::a_connection_that_goes_silent_is_left_within_two_heartbeats,
+        database::a_row_that_somebody_holds_delays_its_user_and_nobody_else,
+        database::a_database_out_of_connections_is_waited_for,
+        database::sessions_killed_again_and_again_cost_no_event,
         broker::a_queue_deleted_and_set_up_again_is_consumed_again,
         broker::under_a_broker_alarm_failed_events_wait_and_all_others_are_applied,
         broker::a_batch_held_beyond_the_consumer_timeout_is_applied_once,
         broker::a_broker_restarted_and_killed_under_load_costs_no_event,
+        database::a_database_restarted_and_killed_under_load_costs_no_event,
     ];
     let trials = tests.map(|(name, test)| {
         let handle = runtime.handle().clone();

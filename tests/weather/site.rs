@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
+use clerk_sync_pipeline::secret::ServerUrl;
 use tempfile::TempDir;
 use tokio::{
     process::Command,
@@ -69,6 +70,8 @@ pub(crate) struct Plan {
     pub(crate) ladder: &'static str,
     /// Settings of every process.
     pub(crate) env: Env,
+    /// The database as the processes know it, when that is not as the test does.
+    pub(crate) database: Option<ServerUrl>,
 }
 
 impl Plan {
@@ -84,11 +87,17 @@ impl Plan {
             direct: false,
             ladder: "1s,5s,30s",
             env: Env::new(),
+            database: None,
         }
     }
 
     pub(crate) fn direct(mut self) -> Self {
         self.direct = true;
+        self
+    }
+
+    pub(crate) fn with_database(mut self, url: ServerUrl) -> Self {
+        self.database = Some(url);
         self
     }
 
@@ -154,27 +163,30 @@ impl Site {
             direct,
             ladder,
             env: extra,
+            database,
         } = plan;
         let queue = TestQueue::on_a_broker_held(ladder);
         let to_broker = Proxy::to(authority(&queue.server.url)).await;
         let from_broker = Proxy::to(authority(&queue.server.url)).await;
+        let database = database.unwrap_or_else(|| db.url.clone());
+        let is_server = database.expose().port().is_some();
         // Nothing is connected before somebody connects, so a proxy to nowhere harms nobody.
-        let database = match db.url.expose().port() {
-            Some(_) => authority(&db.url),
-            None => "127.0.0.1:1".to_owned(),
+        let authority_of_database = if is_server {
+            authority(&database)
+        } else {
+            "127.0.0.1:1".to_owned()
         };
-        let to_database = Proxy::to(database).await;
+        let to_database = Proxy::to(authority_of_database).await;
         let folder = tempfile::tempdir().unwrap();
 
         let mut env = base_env();
         env.insert("CLERK_WEBHOOK_SIGNING_SECRET", SECRET.to_owned());
         env.insert("INITIAL_CREDITS", "5".to_owned());
         env.insert("CLERK_SYNC_DATA", folder.path().display().to_string());
-        let proxied = !direct && db.url.expose().port().is_some();
-        let database_url = if proxied {
-            db.through(to_database.address)
+        let database_url = if is_server && !direct {
+            through(&database, to_database.address)
         } else {
-            db.url.clone()
+            database
         };
         env.insert("DATABASE_URL", database_url.expose().to_string());
         let mut apart_env = env.clone();
@@ -277,6 +289,13 @@ impl Site {
                 .filter(|outage| outage.concerns(member.command));
             let outages: Vec<Outage> = concerned.cloned().collect();
             member.watch.told(member.command, &outages);
+        }
+    }
+
+    /// The same where an outage may be too short to be seen.
+    pub(crate) fn told_at_most(&self, outages: &[Outage]) {
+        for member in &self.members {
+            member.watch.told_at_most(member.command, outages);
         }
     }
 

@@ -154,6 +154,41 @@ impl TestDb {
         .await;
     }
 
+    /// A role that is no superuser, and owns the database.
+    pub(crate) async fn ordinary_role(&self) -> Role {
+        let role = Role { name: unique() };
+        let Kind::Postgres { name } = &self.kind else {
+            panic!("only PostgreSQL has roles")
+        };
+        on_admin(&format!(
+            "CREATE ROLE \"{0}\" LOGIN PASSWORD '{0}'",
+            role.name
+        ))
+        .await;
+        on_admin(&format!(
+            "ALTER DATABASE \"{name}\" OWNER TO \"{}\"",
+            role.name
+        ))
+        .await;
+        role
+    }
+
+    /// How many connections ordinary roles may have; those there are, are ended.
+    pub(crate) async fn limit_connections(&self, limit: Option<u32>) {
+        let Kind::Postgres { name } = &self.kind else {
+            panic!("only PostgreSQL has a limit")
+        };
+        let limit = limit.map_or(-1, i64::from);
+        on_admin(&format!(
+            "ALTER DATABASE \"{name}\" CONNECTION LIMIT {limit}"
+        ))
+        .await;
+        on_admin(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        ))
+        .await;
+    }
+
     /// The same database through another address.
     pub(crate) fn through(&self, address: std::net::SocketAddr) -> ServerUrl {
         through(&self.url, address)
@@ -165,6 +200,25 @@ impl TestDb {
         if let Kind::Postgres { name } = kind {
             on_admin(&format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await;
         }
+    }
+}
+
+/// A login of its own, whose password is its name.
+pub(crate) struct Role {
+    name: String,
+}
+
+impl Role {
+    pub(crate) fn of(&self, url: &ServerUrl) -> ServerUrl {
+        let mut url = url.expose().clone();
+        url.set_username(&self.name).unwrap();
+        url.set_password(Some(&self.name)).unwrap();
+        url.as_str().parse().unwrap()
+    }
+
+    /// Once its database is gone.
+    pub(crate) async fn remove(self) {
+        on_admin(&format!("DROP ROLE \"{}\"", self.name)).await;
     }
 }
 

@@ -23,8 +23,14 @@ const LONGEST_WAIT: Duration = Duration::from_mins(10);
 /// The routing key of dead letters.
 pub(super) const DEAD: &str = "dead";
 
-/// Routing key, what failed, and why.
-pub(super) type Move = (String, Delivery, Failure);
+/// What failed, why, and where to.
+pub(super) struct Move {
+    routing_key: String,
+    delivery: Delivery,
+    failure: Failure,
+    /// How often it has failed, this time included.
+    attempt: u32,
+}
 
 /// Publishes failed events, on the worker's second connection.
 #[derive(Clone)]
@@ -54,10 +60,16 @@ impl Mover {
             match settlement {
                 Settlement::Done => done.push(delivery.tag.number),
                 Settlement::Retry(rung, failure) => {
-                    moving.push((self.topology.ladder.name(rung), delivery, failure));
+                    moving.push(counted(self.topology.ladder.name(rung), delivery, failure));
                 }
+                Settlement::Postpone(rung, failure) => moving.push(Move {
+                    routing_key: self.topology.ladder.name(rung),
+                    attempt: delivery.attempt,
+                    delivery,
+                    failure,
+                }),
                 Settlement::DeadLetter(failure) => {
-                    moving.push((DEAD.to_owned(), delivery, failure));
+                    moving.push(counted(DEAD.to_owned(), delivery, failure));
                 }
             }
         }
@@ -68,23 +80,27 @@ impl Mover {
     /// broker has confirmed go to `moved`; the others are returned.
     pub(super) async fn move_on(&self, moving: Vec<Move>, moved: &mut Vec<u64>) -> Vec<Move> {
         let now = Millis::now();
-        let publishes = moving
-            .into_iter()
-            .map(|(routing_key, delivery, failure)| async move {
-                let message = Message {
-                    exchange: self.topology.retry().into(),
-                    routing_key: routing_key.as_str().into(),
-                    properties: message::failed_properties(&delivery, &failure, now),
-                    body: delivery.event.body.clone(),
-                };
-                match self.publisher.publish(message).await {
-                    Ok(()) => Ok(delivery.tag.number),
-                    Err(error) => {
-                        tracing::debug!(%error, "a failed event could not be moved on");
-                        Err((routing_key, delivery, failure))
-                    }
+        let publishes = moving.into_iter().map(|failed| async move {
+            let Move {
+                routing_key,
+                delivery,
+                failure,
+                attempt,
+            } = &failed;
+            let message = Message {
+                exchange: self.topology.retry().into(),
+                routing_key: routing_key.as_str().into(),
+                properties: message::failed_properties(delivery, failure, *attempt, now),
+                body: delivery.event.body.clone(),
+            };
+            match self.publisher.publish(message).await {
+                Ok(()) => Ok(delivery.tag.number),
+                Err(error) => {
+                    tracing::debug!(%error, "a failed event could not be moved on");
+                    Err(failed)
                 }
-            });
+            }
+        });
         let mut left = Vec::new();
         for result in join_all(publishes).await {
             match result {
@@ -127,6 +143,16 @@ impl Mover {
             }
         }
         Ok(())
+    }
+}
+
+/// A move that counts the attempt.
+fn counted(routing_key: String, delivery: Delivery, failure: Failure) -> Move {
+    Move {
+        routing_key,
+        attempt: delivery.attempt + 1,
+        delivery,
+        failure,
     }
 }
 
