@@ -22,10 +22,9 @@ use clerk_sync_pipeline::{
 };
 use clerk_sync_projection::{
     Projection,
-    database::{self, Kind},
+    database::{self, Database, Kind},
 };
-use clerk_sync_worker::config::{WorkerArgs, database_url};
-use sea_orm::DatabaseConnection;
+use clerk_sync_worker::config::{SessionArgs, WorkerArgs, database_url};
 use tokio::net::TcpListener;
 
 use crate::data::{self, DataFolder};
@@ -57,6 +56,8 @@ pub(crate) struct UpArgs {
     /// The application's database: postgres://… or sqlite:…
     #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
     database_url: Option<ServerUrl>,
+    #[command(flatten)]
+    session: SessionArgs,
     /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS
     #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = amqp_url, help_heading = "Queue")]
     amqp_url: Option<ServerUrl>,
@@ -109,7 +110,7 @@ struct Parts {
     worker: WorkerArgs,
     verifier: Verifier,
     listener: TcpListener,
-    db: DatabaseConnection,
+    db: Database,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     demo: Option<demo::Demo>,
@@ -151,7 +152,8 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         .map_err(anyhow::Error::msg)?;
     let metrics = Arc::new(Metrics::new(verifier.secrets()));
     let readiness = Readiness::default();
-    let db = database::connect(&url, args.worker.connections())
+    let prepare = args.session.database_prepared_statements;
+    let db = database::open(&url, args.worker.connections(), prepare)
         .await
         .context("DATABASE_URL")?;
     let webhook_url = format!("http://{}{}", local(webhooks), args.ingest.webhook_path);
@@ -331,7 +333,7 @@ async fn serve<P: Publish, C: Consume>(
     };
     let showing = async {
         match demo {
-            Some(demo) => demo.show(&db, &metrics, &shutdown).await,
+            Some(demo) => demo.show(&db.pool, &metrics, &shutdown).await,
             None => Ok(()),
         }
     };

@@ -117,7 +117,7 @@ impl Database {
 pub async fn open(url: &ServerUrl, connections: u32, prepare: bool) -> Result<Database, DbErr> {
     let Prisma { schema, pgbouncer } = driver_url(url, kind(url).map_err(DbErr::Custom)?).1;
     let mut opening = Vec::new();
-    if pgbouncer || !prepare {
+    if kind(url) == Ok(Kind::Postgres) && (pgbouncer || !prepare) {
         // The driver names its statements sqlx_s_1, sqlx_s_2 … on each of its connections, and
         // does not take them away. On a server's connection that was another client's before,
         // such a name may be taken; this frees all of them, as Prisma does.
@@ -294,6 +294,33 @@ mod tests {
             driver("sqlite:///tmp/a.db?mode=rwc").0,
             "sqlite:///tmp/a.db?mode=rwc"
         );
+    }
+
+    #[tokio::test]
+    async fn a_transaction_says_what_no_session_can_be_relied_on_to_know() {
+        for (url, prepare, opening) in [
+            ("postgres://db/app", true, None),
+            ("postgres://db/app", false, Some("DEALLOCATE ALL")),
+            (
+                "postgres://db/app?pgbouncer=true",
+                true,
+                Some("DEALLOCATE ALL"),
+            ),
+            (
+                r#"postgres://db/app?schema=my"shop"#,
+                true,
+                Some(r#"SET LOCAL search_path TO "my""shop""#),
+            ),
+            (
+                "postgres://db/app?schema=shop",
+                false,
+                Some(r#"DEALLOCATE ALL; SET LOCAL search_path TO "shop""#),
+            ),
+            ("sqlite::memory:", true, None),
+        ] {
+            let database = open(&url.parse().unwrap(), 1, prepare).await.unwrap();
+            assert_eq!(database.opening(), opening, "{url}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod watch;
 
 mod broker;
 mod database;
+mod pgbouncer;
 
 use std::process::ExitCode;
 
@@ -58,6 +59,8 @@ fn main() -> ExitCode {
         database::a_row_that_somebody_holds_delays_its_user_and_nobody_else,
         database::a_database_out_of_connections_is_waited_for,
         database::sessions_killed_again_and_again_cost_no_event,
+        pgbouncer::a_worker_behind_pgbouncer_needs_no_session_and_survives_its_restart,
+        pgbouncer::up_behind_pgbouncer_migrates_and_applies_on_one_connection,
         broker::a_queue_deleted_and_set_up_again_is_consumed_again,
         broker::under_a_broker_alarm_failed_events_wait_and_all_others_are_applied,
         broker::a_batch_held_beyond_the_consumer_timeout_is_applied_once,

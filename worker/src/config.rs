@@ -41,6 +41,18 @@ pub struct WorkerArgs {
     pub prefetch: u16,
 }
 
+/// How the database is spoken to.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct SessionArgs {
+    /// Keep prepared statements on each connection. Say false behind PgBouncer in transaction mode,
+    /// unless DATABASE_URL has pgbouncer=true
+    #[arg(
+        long, env, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL",
+        help_heading = "Database"
+    )]
+    pub database_prepared_statements: bool,
+}
+
 impl WorkerArgs {
     /// How much a batch may hold and wait.
     #[must_use]

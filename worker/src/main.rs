@@ -13,7 +13,7 @@ use clerk_sync_pipeline::{
     telemetry::Metrics,
 };
 use clerk_sync_projection::{Projection, database};
-use clerk_sync_worker::config::{WorkerArgs, database_url};
+use clerk_sync_worker::config::{SessionArgs, WorkerArgs, database_url};
 
 /// Applies Clerk's events from RabbitMQ to the database
 #[derive(Parser)]
@@ -22,6 +22,8 @@ struct Args {
     /// The application's database: postgres://… or sqlite:…
     #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
     database_url: ServerUrl,
+    #[command(flatten)]
+    session: SessionArgs,
     #[command(flatten)]
     amqp: AmqpArgs,
     #[command(flatten)]
@@ -48,7 +50,8 @@ async fn work(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         .bind_admin()
         .await
         .map_err(anyhow::Error::msg)?;
-    let db = database::connect(&args.database_url, args.worker.connections())
+    let prepare = args.session.database_prepared_statements;
+    let db = database::open(&args.database_url, args.worker.connections(), prepare)
         .await
         .context("DATABASE_URL")?;
     let projection = Projection::new(db, args.worker.projection(), metrics.clone());
