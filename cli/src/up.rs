@@ -242,14 +242,10 @@ async fn with_files(
         parts.metrics.clone(),
         topology.queue_max_bytes,
     )?;
-    let gauge = parts.metrics.clone();
+    let problem = queue.problem();
     readiness.asked("queue", move || {
-        let writable = gauge.queue_connected.get() == 1;
-        async move {
-            writable
-                .then_some(())
-                .ok_or_else(|| "its file cannot be written".to_owned())
-        }
+        let problem = problem.borrow().clone();
+        ready(problem.map_or(Ok(()), Err))
     });
     let lanes = (0..parts.worker.worker_lanes)
         .map(|_| queue.consumer())

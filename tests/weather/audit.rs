@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use clerk_sync_entity::users;
 use clerk_sync_pipeline::{queue::embedded::EmbeddedQueue, telemetry::Metrics};
+use clerk_sync_projection::database;
 use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait as _, QueryOrder as _, Statement};
 
 use crate::{
@@ -88,6 +89,12 @@ impl Site {
             let left = (depths.ready, delayed, depths.in_flight, depths.dead);
             queue.close().await;
             assert_eq!(left, (0, 0, 0, 0), "ready, delayed, in flight, dead");
+            let file = format!("sqlite:{}", self.queue_file().display());
+            let file = database::connect(&file.parse().unwrap(), 1).await.unwrap();
+            let check = Statement::from_string(DbBackend::Sqlite, "PRAGMA integrity_check");
+            let found = file.query_one_raw(check).await.unwrap().unwrap();
+            assert_eq!(found.try_get_by_index::<String>(0).unwrap(), "ok");
+            file.close().await.unwrap();
             return;
         };
         let topology = &queue.server.topology;

@@ -23,6 +23,7 @@ mod watch;
 
 mod broker;
 mod database;
+mod disk;
 mod pgbouncer;
 
 use std::process::ExitCode;
@@ -61,6 +62,8 @@ fn main() -> ExitCode {
         database::sessions_killed_again_and_again_cost_no_event,
         pgbouncer::a_worker_behind_pgbouncer_needs_no_session_and_survives_its_restart,
         pgbouncer::up_behind_pgbouncer_migrates_and_applies_on_one_connection,
+        disk::a_full_disk_is_a_503_until_there_is_room_and_loses_nothing,
+        disk::a_second_process_on_the_same_file_is_refused_and_does_not_disturb,
         broker::a_queue_deleted_and_set_up_again_is_consumed_again,
         broker::under_a_broker_alarm_failed_events_wait_and_all_others_are_applied,
         broker::a_batch_held_beyond_the_consumer_timeout_is_applied_once,

@@ -1,7 +1,7 @@
 //! Everything that a test breaks and looks at: processes, their ways to the servers, their data.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, LazyLock},
 };
 
@@ -96,6 +96,13 @@ impl Plan {
         self
     }
 
+    /// With the data folder of `up` there.
+    pub(crate) fn in_folder(mut self, folder: &Path) -> Self {
+        self.env
+            .insert("CLERK_SYNC_DATA", folder.display().to_string());
+        self
+    }
+
     pub(crate) fn with_database(mut self, url: ServerUrl) -> Self {
         self.database = Some(url);
         self
@@ -120,7 +127,9 @@ pub(crate) struct Site {
     pub(crate) members: Vec<Member>,
     /// Where events are delivered to.
     url: watch::Sender<String>,
-    folder: TempDir,
+    /// The data folder of `up`.
+    data: PathBuf,
+    _folder: TempDir,
 }
 
 /// A process of the site.
@@ -128,7 +137,7 @@ pub(crate) struct Member {
     pub(crate) process: Process,
     pub(crate) watch: Watch,
     command: &'static str,
-    env: Env,
+    pub(crate) env: Env,
 }
 
 impl Member {
@@ -203,6 +212,7 @@ impl Site {
             }
         }
         env.extend(extra.clone());
+        let data = PathBuf::from(&env["CLERK_SYNC_DATA"]);
         apart_env.extend(extra);
 
         let mut members = Vec::new();
@@ -224,7 +234,8 @@ impl Site {
             to_database,
             members,
             url: watch::Sender::new(url),
-            folder,
+            data,
+            _folder: folder,
         }
     }
 
@@ -278,7 +289,7 @@ impl Site {
 
     /// The embedded queue's file.
     pub(crate) fn queue_file(&self) -> PathBuf {
-        self.folder.path().join("queue.db")
+        self.data.join("queue.db")
     }
 
     /// Asserts what every member's readiness told: of each outage of a part that it has.

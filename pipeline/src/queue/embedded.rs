@@ -145,6 +145,7 @@ struct Handle {
     permits: Arc<Semaphore>,
     ready: watch::Receiver<Ready>,
     released: Released,
+    problem: watch::Receiver<Option<String>>,
     last_holder: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
@@ -177,6 +178,9 @@ impl EmbeddedQueue {
     /// Opens the file, or creates it, readable by its owner only. Events that a former process
     /// held and did not answer are ready again.
     ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
     /// # Errors
     /// In use by another process, of a newer version, or not to be opened; each names the file.
     pub fn open(
@@ -204,6 +208,7 @@ impl EmbeddedQueue {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (ready_sender, ready) = watch::channel(Ready::default());
         let released = Released::default();
+        let (problem_sender, problem) = watch::channel(None);
         let writer = Writer::new(
             connection,
             clock,
@@ -211,7 +216,9 @@ impl EmbeddedQueue {
             max_bytes,
             ready_sender,
             released.clone(),
+            problem_sender,
             metrics.queue_connection(),
+            tokio::runtime::Handle::current(),
         );
         let thread = thread::Builder::new()
             .name("embedded-queue".to_owned())
@@ -225,6 +232,7 @@ impl EmbeddedQueue {
             permits: Arc::new(Semaphore::new(MAX_UNCONFIRMED)),
             ready,
             released,
+            problem,
             last_holder: Arc::default(),
             metrics,
         };
@@ -241,6 +249,12 @@ impl EmbeddedQueue {
     #[must_use]
     pub fn consumer(&self) -> EmbeddedConsumer {
         EmbeddedConsumer::new(self.handle.clone())
+    }
+
+    /// Why the file cannot be written, as long as that is so.
+    #[must_use]
+    pub fn problem(&self) -> watch::Receiver<Option<String>> {
+        self.handle.problem.clone()
     }
 
     /// How many events are where, at this moment.

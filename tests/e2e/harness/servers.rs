@@ -44,7 +44,7 @@ pub(crate) struct TestDb {
 
 enum Kind {
     Postgres { name: String },
-    Sqlite { _folder: TempDir },
+    Sqlite { _folder: Option<TempDir> },
 }
 
 impl TestDb {
@@ -64,13 +64,22 @@ impl TestDb {
 
     pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("tables.db").display());
+        let db = Self::sqlite_in(folder.path()).await;
+        let kind = Kind::Sqlite {
+            _folder: Some(folder),
+        };
+        Self { kind, ..db }
+    }
+
+    /// In a folder of the test's own.
+    pub(crate) async fn sqlite_in(folder: &std::path::Path) -> Self {
+        let url = format!("sqlite:{}", folder.join("tables.db").display());
         let url: ServerUrl = url.parse().unwrap();
         let db = database::connect(&url, 2).await.unwrap();
         Self {
             url,
             db,
-            kind: Kind::Sqlite { _folder: folder },
+            kind: Kind::Sqlite { _folder: None },
         }
     }
 

@@ -4,10 +4,18 @@
 use std::{fs::File, time::Instant};
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+    time::timeout_at,
+};
+
+use health::Health;
 
 use super::{Clock, Released, command::Command, file, store};
 use crate::{queue::RetryLadder, retry::Backoff, telemetry::QueueConnection};
+
+mod health;
 
 /// Most commands served together: past a hundred the sync is shared well enough, and an answer
 /// should not wait for a thousand others.
@@ -40,7 +48,14 @@ pub(super) struct Writer {
     synchronous: Option<Synchronous>,
     publishing: Health,
     consuming: Health,
+    /// When it is tried whether the file has room again; while something is wrong with it.
+    trial: Option<Instant>,
+    trials: Backoff,
+    /// What is wrong with the file, for whoever asks.
+    problem: watch::Sender<Option<String>>,
     connected: QueueConnection,
+    /// For waiting with a time limit.
+    runtime: Handle,
 }
 
 /// How far a commit goes. Either way it survives the death of the process.
@@ -62,7 +77,9 @@ impl Writer {
         max_bytes: u64,
         ready: watch::Sender<Ready>,
         released: Released,
+        problem: watch::Sender<Option<String>>,
         connected: QueueConnection,
+        runtime: Handle,
     ) -> Self {
         Self {
             connection,
@@ -75,7 +92,11 @@ impl Writer {
             synchronous: None,
             publishing: Health::new("publish"),
             consuming: Health::new("consume"),
+            trial: None,
+            trials: Backoff::weather(),
+            problem,
             connected,
+            runtime,
         }
     }
 
@@ -97,7 +118,7 @@ impl Writer {
         let mut closing = None;
         // What the file holds from before is ready at once.
         self.tell();
-        while let Some(first) = inbox.blocking_recv() {
+        while let Some(first) = self.next(inbox) {
             let (mut publishes, mut others) = (Vec::new(), Vec::new());
             for command in group(first, inbox) {
                 match command {
@@ -116,6 +137,41 @@ impl Writer {
             self.publish(publishes);
         }
         closing
+    }
+
+    /// The next command. While something is wrong, trials go on with nobody asking: a process that
+    /// is not ready may get no event that could show that it is well again.
+    fn next(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Option<Command> {
+        loop {
+            let Some(trial) = self.trial else {
+                return inbox.blocking_recv();
+            };
+            if trial > Instant::now() {
+                // The timer is made inside: this thread is none of the runtime's.
+                let next = async { timeout_at(trial.into(), inbox.recv()).await };
+                if let Ok(next) = self.runtime.block_on(next) {
+                    return next;
+                }
+            }
+            self.try_for_room();
+        }
+    }
+
+    fn try_for_room(&mut self) {
+        self.trial = None;
+        self.synchronous = None;
+        let found = file::set_synchronous(&self.connection, true)
+            .and_then(|()| file::try_for_room(&mut self.connection));
+        match found {
+            Ok(()) => {
+                self.publishing.recovered();
+                self.consuming.recovered();
+                self.trials.reset();
+            }
+            Err(error) => file::make_room(&self.connection, &error),
+        }
+        self.tell_health();
+        self.tell();
     }
 
     /// Everything but publishes.
@@ -183,16 +239,33 @@ impl Writer {
 
     /// Answers, but tells the consumers first, so that who is answered finds what is true now.
     fn answer(&mut self, commands: Vec<Command>, committed: &Result<(), String>) {
-        let healthy = !self.publishing.failing && !self.consuming.failing;
-        self.connected.set(healthy);
+        self.tell_health();
         self.tell();
         for command in commands {
             command.answer(committed);
         }
     }
 
+    fn tell_health(&mut self) {
+        let problem = self.publishing.problem().or(self.consuming.problem());
+        self.connected.set(problem.is_none());
+        self.trial = match (problem, self.trial) {
+            (None, _) => None,
+            // Whatever comes meanwhile does not put it off.
+            (Some(_), Some(trial)) => Some(trial),
+            (Some(_), None) => Some(Instant::now() + self.trials.next_delay()),
+        };
+        self.problem.send_if_modified(|told| {
+            let is_news = told.as_deref() != problem;
+            if is_news {
+                *told = problem.map(str::to_owned);
+            }
+            is_news
+        });
+    }
+
     fn tell(&mut self) {
-        let found = if self.consuming.failing {
+        let found = if self.consuming.is_failing {
             None
         } else {
             store::ready(&self.connection, READY_COUNTED, self.clock.now()).ok()
@@ -226,38 +299,4 @@ fn group(first: Command, inbox: &mut mpsc::Receiver<Command>) -> Vec<Command> {
         group.push(next);
     }
     group
-}
-
-/// Whether one kind of transaction succeeds; told in the log when that changes.
-struct Health {
-    operation: &'static str,
-    failing: bool,
-    backoff: Backoff,
-}
-
-impl Health {
-    fn new(operation: &'static str) -> Self {
-        Self {
-            operation,
-            failing: false,
-            backoff: Backoff::weather(),
-        }
-    }
-
-    /// The result with the text for those who asked; SQLite's messages hold no values.
-    fn note(&mut self, committed: rusqlite::Result<()>) -> Result<(), String> {
-        let operation = self.operation;
-        match &committed {
-            Err(error) if !self.failing => {
-                tracing::error!(operation, %error, "the queue's file cannot be written");
-            }
-            Ok(()) if self.failing => {
-                tracing::info!(operation, "the queue's file can be written again");
-                self.backoff.reset();
-            }
-            Ok(()) | Err(_) => {}
-        }
-        self.failing = committed.is_err();
-        committed.map_err(|error| format!("its file cannot be written: {error}"))
-    }
 }
