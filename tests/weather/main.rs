@@ -21,10 +21,13 @@ mod load;
 mod site;
 mod watch;
 
+mod both;
 mod broker;
+mod clock;
 mod database;
 mod disk;
 mod pgbouncer;
+mod stop;
 
 use std::process::ExitCode;
 
@@ -62,13 +65,22 @@ fn main() -> ExitCode {
         database::sessions_killed_again_and_again_cost_no_event,
         pgbouncer::a_worker_behind_pgbouncer_needs_no_session_and_survives_its_restart,
         pgbouncer::up_behind_pgbouncer_migrates_and_applies_on_one_connection,
+        stop::up_stops_in_any_weather_and_while_it_migrates_or_declares,
+        stop::a_worker_stops_in_mid_batch_and_with_either_server_away,
+        clock::a_clock_that_jumps_breaks_no_embedded_delay,
+        clock::a_clock_that_jumps_refuses_signatures_until_it_is_right_and_orders_nothing,
         disk::a_full_disk_is_a_503_until_there_is_room_and_loses_nothing,
         disk::a_second_process_on_the_same_file_is_refused_and_does_not_disturb,
+        stop::an_ingester_stops_in_mid_head_in_mid_body_and_before_a_confirm,
+        both::kill_9_of_the_embedded_process_under_load_costs_no_event,
         broker::a_queue_deleted_and_set_up_again_is_consumed_again,
         broker::under_a_broker_alarm_failed_events_wait_and_all_others_are_applied,
         broker::a_batch_held_beyond_the_consumer_timeout_is_applied_once,
         broker::a_broker_restarted_and_killed_under_load_costs_no_event,
         database::a_database_restarted_and_killed_under_load_costs_no_event,
+        stop::a_worker_stops_while_failed_events_cannot_be_moved_on,
+        both::both_servers_gone_and_back_in_either_order_cost_no_event,
+        both::kill_9_of_everything_at_the_same_moment_costs_no_event,
     ];
     let trials = tests.map(|(name, test)| {
         let handle = runtime.handle().clone();

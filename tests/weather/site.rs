@@ -68,8 +68,9 @@ pub(crate) struct Plan {
     /// Without the proxies: for tests that break the servers themselves.
     pub(crate) direct: bool,
     pub(crate) ladder: &'static str,
-    /// Settings of every process.
+    /// Settings of every process, and of workers alone.
     pub(crate) env: Env,
+    pub(crate) worker_env: Env,
     /// The database as the processes know it, when that is not as the test does.
     pub(crate) database: Option<ServerUrl>,
 }
@@ -87,6 +88,7 @@ impl Plan {
             direct: false,
             ladder: "1s,5s,30s",
             env: Env::new(),
+            worker_env: Env::new(),
             database: None,
         }
     }
@@ -125,6 +127,7 @@ pub(crate) struct Site {
     pub(crate) to_database: Proxy,
     /// The ingester, then the workers; or `up`.
     pub(crate) members: Vec<Member>,
+    to_start: Vec<(&'static str, Env)>,
     /// Where events are delivered to.
     url: watch::Sender<String>,
     /// The data folder of `up`.
@@ -141,14 +144,16 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(crate) async fn start(command: &'static str, env: Env) -> Self {
+    pub(crate) async fn start(command: &'static str, env: Env, until_ready: bool) -> Self {
         let args: &[&str] = if command == "clerk-sync" {
             &["up"]
         } else {
             &[]
         };
         let process = Process::start(command, args, &env);
-        process.ready().await;
+        if until_ready {
+            process.ready().await;
+        }
         let watch = Watch::start(&process).await;
         Self {
             process,
@@ -165,13 +170,42 @@ impl Member {
 }
 
 impl Site {
+    /// With every process ready.
     pub(crate) async fn open(plan: Plan) -> Self {
+        let mut site = Self::lay_out(plan).await;
+        site.start(true).await;
+        site
+    }
+
+    /// In some weather, in which nobody may get ready.
+    pub(crate) async fn open_in(plan: Plan, weather: impl FnOnce(&Self)) -> Self {
+        let mut site = Self::lay_out(plan).await;
+        weather(&site);
+        site.start(false).await;
+        site
+    }
+
+    async fn start(&mut self, until_ready: bool) {
+        for (command, env) in std::mem::take(&mut self.to_start) {
+            self.members
+                .push(Member::start(command, env, until_ready).await);
+        }
+        self.post_to_the_first().await;
+    }
+
+    async fn post_to_the_first(&self) {
+        let url = self.members[0].process.webhook_url().await;
+        self.url.send_replace(url);
+    }
+
+    async fn lay_out(plan: Plan) -> Self {
         let Plan {
             shape,
             db,
             direct,
             ladder,
             env: extra,
+            worker_env,
             database,
         } = plan;
         let queue = TestQueue::on_a_broker_held(ladder);
@@ -214,26 +248,27 @@ impl Site {
         env.extend(extra.clone());
         let data = PathBuf::from(&env["CLERK_SYNC_DATA"]);
         apart_env.extend(extra);
+        apart_env.extend(worker_env);
 
-        let mut members = Vec::new();
-        match shape {
+        let to_start = match shape {
             Shape::Apart { workers } => {
-                members.push(Member::start("clerk-sync-ingest", env).await);
-                for _ in 0..workers {
-                    members.push(Member::start("clerk-sync-worker", apart_env.clone()).await);
-                }
+                let worker = ("clerk-sync-worker", apart_env);
+                let ingest = ("clerk-sync-ingest", env);
+                std::iter::once(ingest)
+                    .chain(vec![worker; workers])
+                    .collect()
             }
-            Shape::Up | Shape::Embedded => members.push(Member::start("clerk-sync", env).await),
-        }
-        let url = members[0].process.webhook_url().await;
+            Shape::Up | Shape::Embedded => vec![("clerk-sync", env)],
+        };
         Self {
             db,
             queue: (shape != Shape::Embedded).then_some(queue),
             to_broker,
             from_broker,
             to_database,
-            members,
-            url: watch::Sender::new(url),
+            to_start,
+            members: Vec::new(),
+            url: watch::Sender::new(String::new()),
             data,
             _folder: folder,
         }
@@ -329,13 +364,17 @@ impl Site {
 
     /// The same processes once more, after their end.
     pub(crate) async fn restart(&mut self) {
-        let before = std::mem::take(&mut self.members);
-        for member in before {
-            self.members
-                .push(Member::start(member.command, member.env.clone()).await);
+        for member in 0..self.members.len() {
+            self.restart_member(member).await;
         }
-        self.url
-            .send_replace(self.members[0].process.webhook_url().await);
+    }
+
+    /// One of them once more, after its end.
+    pub(crate) async fn restart_member(&mut self, member: usize) {
+        let before = &self.members[member];
+        let (command, env) = (before.command, before.env.clone());
+        self.members[member] = Member::start(command, env, true).await;
+        self.post_to_the_first().await;
     }
 
     /// Stops every process politely, with exit code 0.
