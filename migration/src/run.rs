@@ -3,8 +3,8 @@
 use sea_orm_migration::MigratorTraitSelf;
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbBackend, IsolationLevel, SqliteTransactionMode,
-    Statement, TransactionOptions, TransactionTrait,
+    DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait,
 };
 
 use crate::check::{Problem, SchemaErrors, Wanted, check_in};
@@ -40,7 +40,16 @@ pub struct Report {
 /// `CREATE INDEX CONCURRENTLY "clerk_sync_designs_userId_idx" ON "designs" ("userId") WHERE
 /// "userId" IS NOT NULL`.
 pub async fn up(db: &DatabaseConnection) -> Result<Report, MigrateError> {
-    let transaction = begin(db).await?;
+    up_opened(db, None).await
+}
+
+/// As [`up`], with statements that the transaction begins with: the search path, where no session
+/// can be relied on to have it.
+pub async fn up_opened(
+    db: &DatabaseConnection,
+    opening: Option<&str>,
+) -> Result<Report, MigrateError> {
+    let transaction = begin(db, opening).await?;
     finish(up_within(&transaction).await, transaction).await
 }
 
@@ -48,7 +57,15 @@ pub async fn up(db: &DatabaseConnection) -> Result<Report, MigrateError> {
 /// indexes, and the schema `clerk_sync` if nothing else is in it. The application's tables and
 /// rows stay.
 pub async fn down(db: &DatabaseConnection) -> Result<Vec<String>, MigrateError> {
-    let transaction = begin(db).await?;
+    down_opened(db, None).await
+}
+
+/// As [`down`], with statements that the transaction begins with.
+pub async fn down_opened(
+    db: &DatabaseConnection,
+    opening: Option<&str>,
+) -> Result<Vec<String>, MigrateError> {
+    let transaction = begin(db, opening).await?;
     finish(down_within(&transaction).await, transaction).await
 }
 
@@ -104,7 +121,10 @@ async fn down_within(db: &DatabaseTransaction) -> Result<Vec<String>, MigrateErr
 }
 
 /// Starts the transaction in which everything happens, alone among its kind.
-async fn begin(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+async fn begin(
+    db: &DatabaseConnection,
+    opening: Option<&str>,
+) -> Result<DatabaseTransaction, DbErr> {
     if db.get_database_backend() != DbBackend::Postgres {
         let sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         return db
@@ -116,16 +136,13 @@ async fn begin(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     }
     // Whatever the server's default is: after the wait for the lock, the next statement must see
     // what the other process committed.
-    let isolation_level = Some(IsolationLevel::ReadCommitted);
-    let transaction = db
-        .begin_with_options(TransactionOptions {
-            isolation_level,
-            ..Default::default()
-        })
-        .await?;
-    transaction
-        .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({LOCK})"))
-        .await?;
+    // Not as an option of the transaction: that would be a prepared statement, before the opening
+    // could make room for one.
+    let transaction = db.begin().await?;
+    let opening = opening.map(|sql| format!("{sql}; ")).unwrap_or_default();
+    let isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
+    let lock = format!("{isolation}; {opening}SELECT pg_advisory_xact_lock({LOCK})");
+    transaction.execute_unprepared(&lock).await?;
     Ok(transaction)
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,16 +16,16 @@ use clerk_sync_pipeline::{
     retry::Backoff,
     telemetry::{DbOperation, DbResult, Label as _, Metrics, Outcome},
 };
-use sea_orm::DatabaseConnection;
 use tokio::time::{sleep, timeout};
 
 use crate::{
     batch::{Batch, Verdict, expected_outcomes, first_of_each_id},
     change::{Change, Rules},
+    database::Database,
     failure::{Contention, Refusal, Step, TransactionError, Unavailable},
     reduce::{self, Goal, Winner},
     seats::{Claims, Seats, unmanaged_claims},
-    transaction::Tx,
+    transaction::{Locks, Tx},
     user,
 };
 
@@ -35,6 +35,8 @@ const CONTENTION_TRIES: usize = 5;
 /// stuck behind somebody's lock; it is tried again. Shorter than the grace period of a process, so
 /// that a mute database does not turn a polite stop into a forced one.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// Longest time for one question, if a transaction of some ten is to end within the above.
+const PROMPT: Duration = Duration::from_secs(2);
 const _: () = assert!(ANSWER_WITHIN.as_secs() < GRACE.as_secs());
 
 /// The database's answer, its error sorted, or the weather when there is none in time.
@@ -52,10 +54,17 @@ pub(crate) async fn bounded<T, E: Into<TransactionError>>(
 /// Applies events to the database. Cloning shares the pool.
 #[derive(Clone)]
 pub struct Projection {
-    pub(crate) db: DatabaseConnection,
+    pub(crate) db: Database,
     pub(crate) config: Arc<ProjectionConfig>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Users whose rows somebody was seen to hold: their events are tried apart from others, and
+    /// without a long wait.
+    held: Arc<Mutex<HashSet<String>>>,
 }
+
+/// Most users remembered for that. More means that something else is going on; then each is found
+/// out again.
+const MOST_HELD: usize = 1000;
 
 /// How events become rows.
 #[derive(Clone, Debug, Default)]
@@ -69,9 +78,10 @@ pub struct ProjectionConfig {
 impl Projection {
     /// Writes to `db`.
     #[must_use]
-    pub fn new(db: DatabaseConnection, config: ProjectionConfig, metrics: Arc<Metrics>) -> Self {
+    pub fn new(db: impl Into<Database>, config: ProjectionConfig, metrics: Arc<Metrics>) -> Self {
         Self {
-            db,
+            held: Arc::default(),
+            db: db.into(),
             config: Arc::new(config),
             metrics,
         }
@@ -87,7 +97,14 @@ impl Projection {
     /// # Errors
     /// The weather. What was committed has its verdict; call again for the rest.
     pub async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), Unavailable> {
-        let (mut alone, mut together) = batch.open_apart();
+        match self.try_apply(batch).await {
+            Ok(()) => Ok(()),
+            Err(unavailable) => Err(self.cause(unavailable).await),
+        }
+    }
+
+    async fn try_apply(&self, batch: &mut Batch<'_>) -> Result<(), Unavailable> {
+        let (mut alone, mut together) = batch.open_apart(&self.held());
         while !together.is_empty() {
             match self
                 .try_together(batch, &together, DbOperation::ApplyBatch)
@@ -108,19 +125,59 @@ impl Projection {
                 }
             }
         }
+        // Users found held just now: their other events need not be tried.
+        let mut held = HashMap::new();
         for index in alone {
-            self.apply_one(batch, index).await?;
+            let clerk_id = batch.understood(index).clerk_id().map(str::to_owned);
+            let known = clerk_id.as_ref().and_then(|id| held.get(id));
+            if let Some(verdict) = known.cloned() {
+                batch.decide(index, verdict);
+                continue;
+            }
+            let verdict = self.apply_one(batch, index).await?;
+            if let Some(clerk_id) = clerk_id {
+                self.note_held(&clerk_id, matches!(verdict, Verdict::Postpone(_)));
+                if matches!(verdict, Verdict::Postpone(_)) {
+                    held.insert(clerk_id, verdict.clone());
+                }
+            }
+            batch.decide(index, verdict);
         }
         Ok(())
     }
 
-    /// One event in its own transaction: whatever fails now is its own fault.
-    async fn apply_one(&self, batch: &mut Batch<'_>, index: usize) -> Result<(), Unavailable> {
-        let verdict = match self.transact(batch, &[index], DbOperation::ApplyOne).await {
+    fn held(&self) -> HashSet<String> {
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note_held(&self, clerk_id: &str, is_held: bool) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_held {
+            held.remove(clerk_id);
+        } else if held.insert(clerk_id.to_owned()) && held.len() > MOST_HELD {
+            held.clear();
+        }
+    }
+
+    /// One event in its own transaction: whatever fails now is its own fault, or that of whoever
+    /// holds its user's row.
+    async fn apply_one(&self, batch: &Batch<'_>, index: usize) -> Result<Verdict, Unavailable> {
+        let applied = self
+            .transact(batch, &[index], DbOperation::ApplyOne, Locks::Hurry)
+            .await;
+        let verdict = match applied {
             Ok(outcomes) => Verdict::Applied(outcomes[0]),
             Err(TransactionError::Unavailable(weather)) => return Err(weather),
             Err(TransactionError::Contention(Contention::Lock(what))) => {
                 return Err(Unavailable(what));
+            }
+            Err(TransactionError::Contention(Contention::Held(what))) => {
+                // Rows, or a whole table? A table that is held keeps everybody waiting.
+                self.may_write().await?;
+                Verdict::Postpone(Failure::new(Reason::RowLocked, what))
             }
             Err(
                 TransactionError::Contention(Contention::Email) | TransactionError::EmailTaken(_),
@@ -137,8 +194,22 @@ impl Projection {
                 curable: false,
             })) => Verdict::DeadLetter(failure),
         };
-        batch.decide(index, verdict);
-        Ok(())
+        Ok(verdict)
+    }
+
+    /// Asks for the locks that every write needs on its tables.
+    async fn may_write(&self) -> Result<(), Unavailable> {
+        let asked = bounded(async {
+            let tx = Tx::begin(&self.db, Locks::Hurry).await?;
+            tx.lock_tables().await
+        });
+        match asked.await {
+            Err(TransactionError::Unavailable(weather)) => Err(weather),
+            Err(TransactionError::Contention(Contention::Held(what))) => {
+                Err(Unavailable(format!("{what}: somebody holds a table")))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     async fn try_together(
@@ -147,7 +218,7 @@ impl Projection {
         together: &[usize],
         operation: DbOperation,
     ) -> Result<Result<(), Blame>, Unavailable> {
-        match self.transact(batch, together, operation).await {
+        match self.transact(batch, together, operation, Locks::Wait).await {
             Ok(outcomes) => {
                 for (index, outcome) in together.iter().zip(outcomes) {
                     batch.decide(*index, Verdict::Applied(outcome));
@@ -157,9 +228,10 @@ impl Projection {
             Err(TransactionError::Unavailable(weather)) => Err(weather),
             Err(TransactionError::Contention(Contention::Lock(what))) => Err(Unavailable(what)),
             Err(TransactionError::EmailTaken(clerk_ids)) => Ok(Err(Blame::Users(clerk_ids))),
-            Err(TransactionError::Contention(Contention::Email) | TransactionError::Refused(_)) => {
-                Ok(Err(Blame::Someone))
-            }
+            Err(
+                TransactionError::Contention(Contention::Email | Contention::Held(_))
+                | TransactionError::Refused(_),
+            ) => Ok(Err(Blame::Someone)),
         }
     }
 
@@ -169,13 +241,18 @@ impl Projection {
         batch: &Batch<'_>,
         indices: &[usize],
         operation: DbOperation,
+        locks: Locks,
     ) -> Result<Vec<Outcome>, TransactionError> {
         let mut backoff = Backoff::contention();
         let mut tries = 0;
         loop {
-            let result = bounded(self.transaction(batch, indices)).await;
+            let result = bounded(self.transaction(batch, indices, locks)).await;
             let (label, again) = match &result {
                 Ok(_) => (DbResult::Ok, false),
+                // It has waited already.
+                Err(TransactionError::Contention(Contention::Held(_))) => {
+                    (DbResult::Contention, false)
+                }
                 Err(TransactionError::Contention(_)) => (DbResult::Contention, true),
                 Err(TransactionError::Unavailable(_)) => (DbResult::Unavailable, false),
                 Err(TransactionError::Refused(_) | TransactionError::EmailTaken(_)) => {
@@ -196,8 +273,9 @@ impl Projection {
         &self,
         batch: &Batch<'_>,
         indices: &[usize],
+        locks: Locks,
     ) -> Result<Vec<Outcome>, TransactionError> {
-        let tx = Tx::begin(&self.db).await?;
+        let tx = Tx::begin(&self.db, locks).await?;
         let outcomes = self.within(&tx, batch, indices).await?;
         tx.commit().await?;
         Ok(outcomes)
@@ -208,12 +286,13 @@ impl Projection {
     /// well to a mere question.
     ///
     /// # Errors
-    /// The weather. An event that is refused, or that takes long, says nothing of the weather.
+    /// The weather. An event that is refused, or that takes long while the database answers others
+    /// promptly, says nothing of the weather.
     pub async fn would_take(&self, event: &Event) -> Result<(), Unavailable> {
         let batch = self.read([event]);
         let open = batch.open();
         let rehearse = async {
-            let tx = Tx::begin(&self.db).await?;
+            let tx = Tx::begin(&self.db, Locks::Hurry).await?;
             if open.is_empty() {
                 Ok(Vec::new())
             } else {
@@ -221,9 +300,15 @@ impl Projection {
             }
         };
         match timeout(ANSWER_WITHIN, rehearse).await {
-            Ok(Err(TransactionError::Unavailable(weather))) => Err(weather),
-            Ok(Ok(_) | Err(_)) => self.ping().await,
-            Err(_) => Ok(()),
+            Ok(Err(TransactionError::Unavailable(weather))) => Err(self.cause(weather).await),
+            Ok(Ok(_) | Err(_)) => {
+                self.ping().await?;
+                self.may_write().await
+            }
+            Err(_) => timeout(PROMPT, self.ping()).await.unwrap_or_else(|_| {
+                let cause = format!("no answer within {PROMPT:?}");
+                Err(Unavailable(cause))
+            }),
         }
     }
 

@@ -53,9 +53,11 @@ fn amqp_url() -> Url {
     url.parse().unwrap()
 }
 
+/// Waits for all parts but that of the lanes, which are ready once somebody consumes.
 async fn ready(readiness: &Readiness) {
     within("connections", async {
-        while !readiness.problems().await.is_empty() {
+        let is_missing = |part: &(&str, String)| part.0 != "queue_consume";
+        while readiness.problems().await.iter().any(is_missing) {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
     })
@@ -104,14 +106,17 @@ impl Queue for RabbitMq {
     }
 
     async fn consumers(&mut self, lanes: usize) -> Vec<AmqpConsumer> {
+        let readiness = Readiness::default();
         let mut running = AmqpConsumers::start(
             self.server.clone(),
             lanes,
             PREFETCH,
             &self.metrics,
-            &Readiness::default(),
+            &readiness,
         );
         let lanes = running.take_lanes();
+        // A failed event is moved on within the settling only when the way is free.
+        ready(&readiness).await;
         self.running.push(running);
         lanes
     }

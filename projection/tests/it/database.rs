@@ -135,7 +135,7 @@ impl Db {
                 Verdict::Applied(outcome) => {
                     assert_eq!(written, Some(outcome.as_str()), "{}", event.id);
                 }
-                Verdict::Retry(_) | Verdict::DeadLetter(_) => assert!(
+                Verdict::Retry(_) | Verdict::Postpone(_) | Verdict::DeadLetter(_) => assert!(
                     written.is_none_or(put_aside),
                     "{}: failed, but in the ledger as {written:?}",
                     event.id
@@ -322,6 +322,7 @@ fn in_words(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Applied(outcome) => outcome.as_str().to_owned(),
         Verdict::Retry(cause) => failure("retry", cause),
+        Verdict::Postpone(cause) => failure("postpone", cause),
         Verdict::DeadLetter(cause) => failure("dead", cause),
     }
 }

@@ -49,7 +49,7 @@ pub(crate) struct TestDb {
 
 enum Kind {
     Postgres { name: String },
-    Sqlite { _folder: TempDir },
+    Sqlite { _folder: Option<TempDir> },
 }
 
 impl TestDb {
@@ -69,13 +69,22 @@ impl TestDb {
 
     pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("tables.db").display());
+        let db = Self::sqlite_in(folder.path()).await;
+        let kind = Kind::Sqlite {
+            _folder: Some(folder),
+        };
+        Self { kind, ..db }
+    }
+
+    /// In a folder of the test's own.
+    pub(crate) async fn sqlite_in(folder: &std::path::Path) -> Self {
+        let url = format!("sqlite:{}", folder.join("tables.db").display());
         let url: ServerUrl = url.parse().unwrap();
         let db = database::connect(&url, 2).await.unwrap();
         Self {
             url,
             db,
-            kind: Kind::Sqlite { _folder: folder },
+            kind: Kind::Sqlite { _folder: None },
         }
     }
 
@@ -173,6 +182,41 @@ impl TestDb {
             .collect()
     }
 
+    /// A role that is no superuser, and owns the database.
+    pub(crate) async fn ordinary_role(&self) -> Role {
+        let role = Role { name: unique() };
+        let Kind::Postgres { name } = &self.kind else {
+            panic!("only PostgreSQL has roles")
+        };
+        on_admin(&format!(
+            "CREATE ROLE \"{0}\" LOGIN PASSWORD '{0}'",
+            role.name
+        ))
+        .await;
+        on_admin(&format!(
+            "ALTER DATABASE \"{name}\" OWNER TO \"{}\"",
+            role.name
+        ))
+        .await;
+        role
+    }
+
+    /// How many connections ordinary roles may have; those there are, are ended.
+    pub(crate) async fn limit_connections(&self, limit: Option<u32>) {
+        let Kind::Postgres { name } = &self.kind else {
+            panic!("only PostgreSQL has a limit")
+        };
+        let limit = limit.map_or(-1, i64::from);
+        on_admin(&format!(
+            "ALTER DATABASE \"{name}\" CONNECTION LIMIT {limit}"
+        ))
+        .await;
+        on_admin(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        ))
+        .await;
+    }
+
     /// The same database through another address.
     pub(crate) fn through(&self, address: std::net::SocketAddr) -> ServerUrl {
         through(&self.url, address)
@@ -184,6 +228,25 @@ impl TestDb {
         if let Kind::Postgres { name } = kind {
             on_admin(&format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await;
         }
+    }
+}
+
+/// A login of its own, whose password is its name.
+pub(crate) struct Role {
+    name: String,
+}
+
+impl Role {
+    pub(crate) fn of(&self, url: &ServerUrl) -> ServerUrl {
+        let mut url = url.expose().clone();
+        url.set_username(&self.name).unwrap();
+        url.set_password(Some(&self.name)).unwrap();
+        url.as_str().parse().unwrap()
+    }
+
+    /// Once its database is gone.
+    pub(crate) async fn remove(self) {
+        on_admin(&format!("DROP ROLE \"{}\"", self.name)).await;
     }
 }
 

@@ -270,7 +270,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
         }
     }
 
-    async fn run<O: AsyncOpen<T>>(mut self, open: O) {
+    async fn run<F: AsyncOpen<T>>(mut self, open: F) {
         let mut backoff = Backoff::reconnect();
         let mut told = HashSet::new();
         let nodes = self.server.nodes.clone();
@@ -282,7 +282,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
                 Ok((incarnation, events)) => {
                     tracing::info!(connection = self.name, server = %node, "connected to the queue");
                     let since = Instant::now();
-                    let cause = self.live(incarnation, events, O::IS_ENOUGH).await;
+                    let cause = self.live::<F>(incarnation, events).await;
                     if since.elapsed() >= STABLE_AFTER {
                         backoff.reset();
                         told.clear();
@@ -350,11 +350,10 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
     }
 
     /// Shows the incarnation until it fails or the loop is stopped; returns why it ended.
-    async fn live(
+    async fn live<F: AsyncOpen<T>>(
         &mut self,
         incarnation: Arc<Incarnation<T>>,
         mut events: BoxStream<'static, lapin::Event>,
-        is_enough: bool,
     ) -> String {
         let link = incarnation.link.clone();
         // What happened before anybody listened was told to nobody.
@@ -362,13 +361,20 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
             link.fail("the connection ended while it was opened");
         }
         self.current.send_replace(Some(incarnation.clone()));
-        if is_enough {
+        if F::WORKS_WHEN_OPEN {
             self.readiness.ready();
+        } else {
+            self.readiness.not_ready("connected, not in use yet");
         }
         self.gauge.set(true);
         loop {
             tokio::select! {
                 event = events.next() => match event {
+                    // The end of one channel, which whoever uses it is told as well; the others
+                    // on this connection go on.
+                    Some(lapin::Event::Error(error)) if is_of_a_channel(&error) => {
+                        tracing::debug!(connection = self.name, %error, "the broker closed a channel");
+                    }
                     Some(lapin::Event::Error(error)) => link.fail(explain(&error)),
                     None => link.fail("the connection's loop has ended"),
                     Some(lapin::Event::ConnectionBlocked(reason)) => {
@@ -400,10 +406,19 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
     }
 }
 
+/// AMQP's soft errors close a channel, its hard ones the connection.
+fn is_of_a_channel(error: &lapin::Error) -> bool {
+    use lapin::protocol::AMQPErrorKind;
+    matches!(
+        error.kind(),
+        lapin::ErrorKind::ProtocolError(reply) if matches!(reply.kind(), AMQPErrorKind::Soft(_))
+    )
+}
+
 /// Opens what a role needs on a fresh connection.
 pub(super) trait AsyncOpen<T>: Send + Sync + 'static {
-    /// Whether the role is ready with what is opened here. If not, others say when it is.
-    const IS_ENOUGH: bool = true;
+    /// Whether the role works once all is open; else those who use it say so.
+    const WORKS_WHEN_OPEN: bool;
 
     /// Channels, declared and checked; the error is for an operator.
     fn open(

@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     Server,
     confirm::{self, Job, Message},
-    connection::{AsyncOpen, Link, Supervised, Supervisor},
+    connection::{AsyncOpen, Incarnation, Link, Supervised, Supervisor},
     explain::{alarm, explain},
     message,
 };
@@ -144,6 +144,13 @@ impl ConfirmedPublisher {
         }
     }
 
+    /// Whether a publish would be tried: there is a connection, and no alarm that is known of.
+    pub(super) fn is_open(&self) -> bool {
+        let current = self.supervised.current.borrow();
+        let is_open = |now: &Arc<Incarnation<Lanes>>| !now.connection.status().blocked();
+        current.as_ref().is_some_and(is_open)
+    }
+
     pub(super) async fn close(&self) {
         self.supervised.close().await;
     }
@@ -154,6 +161,8 @@ struct OpenLanes {
 }
 
 impl AsyncOpen<Lanes> for OpenLanes {
+    const WORKS_WHEN_OPEN: bool = true;
+
     async fn open(&self, connection: &Connection, link: &Link) -> Result<Lanes, String> {
         check_exchange(connection, &self.exchange).await?;
         let mut lanes = Vec::with_capacity(CHANNELS);
