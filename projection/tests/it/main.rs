@@ -28,6 +28,7 @@ macro_rules! on_both_databases {
 mod addresses;
 mod adoption;
 mod awkward;
+mod cancellation;
 mod clerk;
 mod cost;
 mod database;
