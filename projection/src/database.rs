@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 /// Longest wait for a connection. A database that is away costs this much per attempt.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest wait for a connection that is given back to say that it is alive.
+/// Longest wait for a connection that is given back to say that it is alive, and in no transaction.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection that has rested this long is tested before it is used; one in steady use is not,
 /// which saves a round trip per batch.
@@ -177,11 +177,16 @@ async fn pool(
         })
         // A connection that was given up in the middle of an answer is tested before it goes back;
         // sqlx's own test has no limit, and would keep the place for as long as the kernel tries.
+        // Given up before its BEGIN was answered, it is in a transaction that sqlx knows nothing
+        // of: the next statement would be said to be done, and never be committed. Hence this
+        // test: it ends any transaction, and is silent, unlike a ROLLBACK alone, where there is
+        // none.
         .map_sqlx_postgres_pool_opts(|pool| {
             pool.after_release(|connection, _| {
                 Box::pin(async move {
-                    match timeout(RELEASE_TIMEOUT, connection.ping()).await {
-                        Ok(alive) => alive.map(|()| true),
+                    let ended = sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection);
+                    match timeout(RELEASE_TIMEOUT, ended).await {
+                        Ok(ended) => ended.map(|_| true),
                         Err(_) => Err(sqlx::Error::PoolTimedOut),
                     }
                 })
