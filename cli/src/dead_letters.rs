@@ -76,9 +76,9 @@ impl QueueArgs {
     }
 }
 
-pub(crate) fn run(command: DeadLettersCommand) -> ExitCode {
+pub(crate) fn run(command: &DeadLettersCommand) -> ExitCode {
     crate::finish(async {
-        match &command {
+        match command {
             DeadLettersCommand::List(args) => on_queue(&args.queue, args).await,
             DeadLettersCommand::Show(args) => on_queue(&args.queue, args).await,
             DeadLettersCommand::Replay(args) => on_queue(&args.queue, args).await,
@@ -128,21 +128,21 @@ fn interrupted(error: Interrupted, done: &str) -> anyhow::Error {
     anyhow::anyhow!("{error}\n{before}")
 }
 
-/// Succeeds when no id was looked for in vain.
+/// Whether no id was looked for in vain.
 #[expect(
     clippy::print_stderr,
     reason = "a command speaks to the person who typed it"
 )]
-fn missing(ids: Vec<&str>, queue: &str) -> anyhow::Result<ExitCode> {
-    for id in &ids {
+fn missing(ids: &[&str], queue: &str) -> ExitCode {
+    for id in ids {
         eprintln!(
             "error: there is no letter {} in {queue}",
             wording::plain(id)
         );
     }
-    Ok(if ids.is_empty() {
+    if ids.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
-    })
+    }
 }

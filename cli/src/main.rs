@@ -55,7 +55,7 @@ fn main() -> ExitCode {
         Command::Send(args) => send::run(args),
         Command::Migrate(command) => migrate::run(command),
         Command::Setup(args) => setup::run(args),
-        Command::DeadLetters(command) => dead_letters::run(command),
+        Command::DeadLetters(command) => dead_letters::run(&command),
     }
 }
 
