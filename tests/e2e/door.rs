@@ -389,7 +389,11 @@ async fn sigterm_under_load_cuts_no_request_and_loses_no_event() {
             })
         })
         .collect();
-    sleep(Duration::from_secs(1)).await;
+    eventually("the load is on", SOON, async || {
+        let outcomes = "clerk_sync_webhook_requests_total";
+        door.ingest.metric(outcomes, "accepted").await > 200.0
+    })
+    .await;
     let Door {
         queue,
         mut ingest,
