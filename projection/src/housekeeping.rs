@@ -99,7 +99,14 @@ impl Projection {
     }
 
     async fn would_run(&self, plans: &str) -> Result<(), Unavailable> {
-        let planned = bounded(self.db.execute_unprepared(plans)).await;
+        let mut planned = bounded(self.db.execute_unprepared(plans)).await;
+        if matches!(planned, Err(TransactionError::Contention(_))) {
+            // Somebody keeps writers off a table, as building an index does. That is no fault of
+            // the database, and rights can be asked for later: is everything there to be read?
+            let backend = self.db.get_database_backend();
+            let look = plan::look(backend, self.config.initial_credits > 0);
+            planned = bounded(self.db.execute_unprepared(&look)).await;
+        }
         self.count(DbOperation::Ping, planned.is_ok());
         planned.map(drop).map_err(unavailable)
     }
