@@ -66,6 +66,7 @@ fn main() -> ExitCode {
         Command::Migrate(command) => migrate::run(command),
         Command::Setup(args) => setup::run(args),
         Command::DeadLetters(command) => dead_letters::run(&command),
+        Command::Prove(args) => prove::run(args),
     }
 }
 

@@ -129,7 +129,8 @@ fn repeat(args: &ProveArgs, seed: u64) -> String {
         args.users, args.rounds
     );
     if args.faults {
-        command.push_str(" --faults");
+        let spread = humantime::format_duration(args.spread);
+        command.push_str(&format!(" --faults --spread {spread}"));
     }
     if args.servers {
         command.push_str(" --servers");

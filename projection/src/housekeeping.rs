@@ -123,16 +123,13 @@ impl Projection {
     }
 
     async fn would_run(&self, plans: &str) -> Result<(), Unavailable> {
-        let plan = async {
-            if self.db.opening().is_none() {
-                return self.db.pool.execute_unprepared(plans).await;
-            }
-            let transaction = self.db.begin().await?;
-            let result = transaction.execute_unprepared(plans).await?;
-            transaction.commit().await?;
-            Ok(result)
-        };
-        let planned = bounded(plan).await;
+        let mut planned = bounded(self.plan(plans)).await;
+        if matches!(planned, Err(TransactionError::Contention(_))) {
+            // Somebody keeps writers off a table, as building an index does. That is no fault of
+            // the database, and rights can be asked for later: is everything there to be read?
+            let look = plan::look(self.backend(), self.config.initial_credits > 0);
+            planned = bounded(self.plan(&look)).await;
+        }
         self.count(DbOperation::Ping, planned.is_ok());
         planned.map(drop).map_err(unavailable)
     }
@@ -144,6 +141,17 @@ impl Projection {
         }
         let transaction = self.db.begin().await?;
         let result = transaction.execute(statement).await?;
+        transaction.commit().await?;
+        Ok(result)
+    }
+
+    /// Executes statements that change nothing.
+    async fn plan(&self, statements: &str) -> Result<ExecResult, DbErr> {
+        if self.db.opening().is_none() {
+            return self.db.pool.execute_unprepared(statements).await;
+        }
+        let transaction = self.db.begin().await?;
+        let result = transaction.execute_unprepared(statements).await?;
         transaction.commit().await?;
         Ok(result)
     }

@@ -35,22 +35,29 @@ pub(crate) fn of_a_batch(backend: DbBackend, grants_credits: bool) -> String {
     if grants_credits {
         plans.push(of(&credits::grant([credit()])));
     }
-    plans.join("; ")
+    without_waiting(&plans.join("; "))
 }
 
 /// Whether the ledger could be pruned; on SQLite whoever may look may.
 pub(crate) fn of_pruning(backend: DbBackend, before: DateTimeUtc) -> String {
     match backend {
-        DbBackend::Postgres => of(&processed_events::prune(backend, before, 1)),
+        DbBackend::Postgres => without_waiting(&of(&processed_events::prune(backend, before, 1))),
         _ => look(backend, false),
     }
+}
+
+/// A statement is planned under the locks that it would run under, and who asks wants to know soon.
+/// Statements that are sent together are one transaction, for which the limit holds.
+fn without_waiting(plans: &str) -> String {
+    format!("SET LOCAL lock_timeout = '1s'; {plans}")
 }
 
 fn of(statement: &impl StatementBuilder) -> String {
     format!("EXPLAIN {}", DbBackend::Postgres.build(statement))
 }
 
-fn look(backend: DbBackend, grants_credits: bool) -> String {
+/// Whether the tables are there, and can be read.
+pub(crate) fn look(backend: DbBackend, grants_credits: bool) -> String {
     let mut look = Query::select();
     look.expr(Expr::val(1))
         .from(users::Entity)

@@ -115,7 +115,7 @@ impl Report {
         self.findings.iter().all(|finding| finding.wrong.is_empty())
     }
 
-    /// The last line: proven or not, and how to see it again.
+    /// The last lines: proven or not, and how to see it again.
     pub(crate) fn verdict(&self, repeat: &str) -> String {
         let word = if self.is_good() {
             "Proven"
@@ -123,7 +123,7 @@ impl Report {
             "NOT proven"
         };
         let took = self.started.elapsed().as_secs_f64();
-        format!("{word} in {took:.0} s. Again: {repeat}")
+        format!("{word} in {took:.0} s. Again:\n  {repeat}")
     }
 }
 

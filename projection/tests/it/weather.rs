@@ -174,6 +174,20 @@ async fn a_table_that_is_locked_is_waited_for(db: &Db) {
     assert_eq!(db.rows().await.len(), 10);
 }
 
+#[tokio::test]
+async fn a_table_that_is_locked_against_writers_is_no_reason_to_be_unready() {
+    let db = Db::postgres().await;
+    let projection = db.projection();
+    let somebody = database::connect(&db.url, 1).await.unwrap();
+    // As building an index does: everybody can read.
+    let hold = "BEGIN; LOCK TABLE users IN SHARE MODE";
+    somebody.execute_unprepared(hold).await.unwrap();
+    let asked = timeout(Duration::from_secs(15), projection.is_fit()).await;
+    asked.expect("an answer comes soon").unwrap();
+    somebody.execute_unprepared("ROLLBACK").await.unwrap();
+    projection.is_fit().await.unwrap();
+}
+
 async fn a_rehearsal_decides_nothing(db: &Db) {
     let (events, projection) = (events(), db.projection());
     db.application_writes("x", "user_theirs", "1@a.example")
