@@ -7,12 +7,19 @@ use clerk_sync_pipeline::{queue::embedded::EmbeddedQueue, telemetry::Metrics};
 use clerk_sync_projection::database;
 use sea_orm::{ConnectionTrait as _, DbBackend, EntityTrait as _, QueryOrder as _, Statement};
 
+use tokio::time::sleep;
+
 use crate::{
-    harness::{eventually, servers::Row},
+    harness::{
+        eventually,
+        servers::{Row, patiently},
+    },
     load::Delivered,
     site::Site,
 };
 
+/// So long without an outcome means that nothing is on its way.
+const QUIET: Duration = Duration::from_secs(2);
 /// Longest wait until everything is applied.
 const APPLIED: Duration = Duration::from_mins(3);
 
@@ -31,7 +38,7 @@ impl Site {
                 if missing.is_empty() {
                     return;
                 }
-                tokio::time::sleep(Duration::from_millis(250)).await;
+                sleep(Duration::from_millis(250)).await;
             }
         });
         let done = done.await;
@@ -73,9 +80,30 @@ impl Site {
                 .await;
             assert!(dead < 0.5, "an event was dead-lettered");
         }
+        self.is_quiet().await;
         self.stop().await;
         self.nothing_is_left().await;
         self.remove().await;
+    }
+
+    /// Waits until the duplicates that come last have been seen to as well.
+    async fn is_quiet(&self) {
+        let outcomes = async || {
+            let mut sum = 0.0;
+            for worker in self.workers() {
+                sum += worker.process.metric("clerk_sync_events_total", "").await;
+            }
+            sum
+        };
+        let mut before = -1.0;
+        loop {
+            let now = outcomes().await;
+            if (now - before).abs() < 0.5 {
+                return;
+            }
+            before = now;
+            sleep(QUIET).await;
+        }
     }
 
     /// Every process is gone, so nothing is in anyone's hands: what is left is in a queue.
@@ -105,7 +133,7 @@ impl Site {
         }
     }
 
-    /// The ids of what was applied, by the ledger; none while the database cannot be asked.
+    /// The ids of what was applied, by the ledger.
     async fn ledger(&self) -> HashSet<String> {
         let backend = self.db.db.get_database_backend();
         let table = match backend {
@@ -114,12 +142,8 @@ impl Site {
         };
         let put_aside = "('retried', 'dead_lettered')";
         let sql = format!("SELECT event_id FROM {table} WHERE outcome NOT IN {put_aside}");
-        let rows = self
-            .db
-            .db
-            .query_all_raw(Statement::from_string(backend, sql))
-            .await;
-        let rows = rows.unwrap_or_default();
+        let statement = || Statement::from_string(backend, &sql);
+        let rows = patiently(async || self.db.db.query_all_raw(statement()).await).await;
         rows.iter()
             .map(|row| row.try_get_by_index(0).unwrap())
             .collect()

@@ -36,7 +36,7 @@ pub(crate) async fn both_servers_gone_and_back_in_either_order_cost_no_event() {
         outages.extend(both);
     }
     let delivered = load.delivered().await;
-    site.told(&outages);
+    site.told(&outages).await;
     site.audit(&delivered).await;
 }
 
@@ -60,7 +60,7 @@ pub(crate) async fn kill_9_of_everything_at_the_same_moment_costs_no_event() {
     sleep(Duration::from_secs(2)).await;
     let delivered = load.delivered().await;
     assert!(delivered.repeated > 0);
-    site.told(&[]);
+    site.told(&[]).await;
     site.audit(&delivered).await;
 }
 
@@ -74,6 +74,6 @@ pub(crate) async fn kill_9_of_the_embedded_process_under_load_costs_no_event() {
         site.restart().await;
     }
     let delivered = load.delivered().await;
-    site.told(&[]);
+    site.told(&[]).await;
     site.audit(&delivered).await;
 }

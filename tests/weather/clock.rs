@@ -98,7 +98,7 @@ pub(crate) async fn a_clock_that_jumps_refuses_signatures_until_it_is_right_and_
     delivered.merge(before);
     delivered.ids.insert(letter.id);
     delivered.add_row(("user_jump", "jump@a.example", Some("U 0")));
-    site.told(&[]);
+    site.told(&[]).await;
     site.audit(&delivered).await;
 }
 
@@ -138,7 +138,7 @@ pub(crate) async fn a_clock_that_jumps_breaks_no_embedded_delay() {
     })
     .await;
     assert!(since.elapsed() > Duration::from_secs(9));
-    site.told(&[]);
+    site.told(&[]).await;
 
     // Begun anew in yesterday, with what was put off until tomorrow.
     site.kill().await;
@@ -150,6 +150,6 @@ pub(crate) async fn a_clock_that_jumps_breaks_no_embedded_delay() {
     delivered.ids.insert(claim.id);
     delivered.add_row(("user_claim", "taken@a.example", Some("U 0")));
     site.applied(&delivered.ids).await;
-    site.told(&[]);
+    site.told(&[]).await;
     site.audit_with_retries(&delivered).await;
 }

@@ -15,7 +15,7 @@ use crate::{
     watch::Outage,
 };
 
-/// A disk of a few megabytes.
+/// A small disk, though larger than the logs of queue and tables ever get (16 and 4 MiB).
 struct SmallDisk {
     folder: PathBuf,
     is_mounted: bool,
@@ -29,7 +29,7 @@ impl SmallDisk {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mount = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"])
+            .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
             .arg(folder.path())
             .output();
         Self {
@@ -138,7 +138,7 @@ pub(crate) async fn a_full_disk_is_a_503_until_there_is_room_and_loses_nothing()
     let under_load = load.delivered().await;
     assert!(under_load.repeated > 0);
     delivered.merge(under_load);
-    site.told(&outages);
+    site.told(&outages).await;
     site.audit(&delivered).await;
 }
 
@@ -158,6 +158,6 @@ pub(crate) async fn a_second_process_on_the_same_file_is_refused_and_does_not_di
     }
     let delivered = load.delivered().await;
     assert_eq!(delivered.repeated, 0, "no request was refused");
-    site.told(&[]);
+    site.told(&[]).await;
     site.audit(&delivered).await;
 }

@@ -212,7 +212,7 @@ pub(crate) async fn a_worker_behind_pgbouncer_needs_no_session_and_survives_its_
     sleep(Duration::from_secs(5)).await;
     let delivered = load.delivered().await;
     site.applied(&delivered.ids).await;
-    site.told(&[outage]);
+    site.told(&[outage]).await;
     tables_are_in(&site.db, "shop").await;
     no_session_state_is_left(&through(&site.db.url, bouncer.address)).await;
     for worker in site.workers() {
@@ -244,6 +244,6 @@ pub(crate) async fn up_behind_pgbouncer_migrates_and_applies_on_one_connection()
     site.applied(&delivered.ids).await;
     no_session_state_is_left(&url).await;
     assert_eq!(site.ingest().said("unavailable"), 0);
-    site.told(&[]);
+    site.told(&[]).await;
     site.audit(&delivered).await;
 }

@@ -22,15 +22,33 @@ use crate::{
     watch::{Outage, Watch},
 };
 
-/// The two servers: shared by whoever uses them, taken whole by whoever breaks one for all.
-static SERVERS: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+/// The servers: shared by whoever uses them, taken whole by whoever breaks one for all. Whoever takes
+/// both takes the broker first.
+static BROKER: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+static DATABASE: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
 
-pub(crate) async fn shared() -> OwnedRwLockReadGuard<()> {
-    SERVERS.clone().read_owned().await
+type Shared = OwnedRwLockReadGuard<()>;
+type Alone = OwnedRwLockWriteGuard<()>;
+
+/// Both servers, with others.
+pub(crate) async fn shared() -> (Shared, Shared) {
+    let broker = BROKER.clone().read_owned().await;
+    (broker, DATABASE.clone().read_owned().await)
 }
 
-pub(crate) async fn alone() -> OwnedRwLockWriteGuard<()> {
-    SERVERS.clone().write_owned().await
+/// Both servers for oneself.
+pub(crate) async fn alone() -> (Alone, Alone) {
+    (broker_alone().await, database_alone().await)
+}
+
+/// The broker for oneself, and no database server.
+pub(crate) async fn broker_alone() -> Alone {
+    BROKER.clone().write_owned().await
+}
+
+/// The database server for oneself, and no broker.
+pub(crate) async fn database_alone() -> Alone {
+    DATABASE.clone().write_owned().await
 }
 
 /// `scripts/services`: starts, stops and kills the servers.
@@ -328,7 +346,8 @@ impl Site {
     }
 
     /// Asserts what every member's readiness told: of each outage of a part that it has.
-    pub(crate) fn told(&self, outages: &[Outage]) {
+    pub(crate) async fn told(&self, outages: &[Outage]) {
+        self.shows(200).await;
         for member in &self.members {
             let concerned = outages
                 .iter()
@@ -339,7 +358,8 @@ impl Site {
     }
 
     /// The same where an outage may be too short to be seen.
-    pub(crate) fn told_at_most(&self, outages: &[Outage]) {
+    pub(crate) async fn told_at_most(&self, outages: &[Outage]) {
+        self.shows(200).await;
         for member in &self.members {
             member.watch.told_at_most(member.command, outages);
         }

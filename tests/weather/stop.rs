@@ -17,17 +17,17 @@ use crate::{
         eventually,
         process::Process,
         proxy::Mode,
-        servers::{TestDb, rabbitmqctl},
+        servers::{TestDb, patiently},
     },
     load::{Delivered, deliver_letter, some_events},
-    site::{Plan, Shape, Site, alone, shared},
+    site::{Plan, Shape, Site, shared},
 };
 
 /// What orchestrators allow is 30 s; we say 25.
 const GRACE: Duration = Duration::from_secs(25);
 
 /// Asks a process to stop; it must end by itself.
-async fn stops(process: &mut Process, stage: &str) {
+pub(crate) async fn stops(process: &mut Process, stage: &str) {
     process.signal("-TERM");
     let since = Instant::now();
     let status = process.wait().await;
@@ -162,33 +162,6 @@ pub(crate) async fn a_worker_stops_in_mid_batch_and_with_either_server_away() {
     );
 }
 
-pub(crate) async fn a_worker_stops_while_failed_events_cannot_be_moved_on() {
-    let _servers = alone().await;
-    let plan = Plan::new(Shape::Apart { workers: 1 }).await;
-    let taken = "INSERT INTO users (id, \"clerkId\", email, \"updatedAt\") \
-                 VALUES ('theirs', 'by hand', 'taken@a.example', now())";
-    plan.db.execute(taken).await;
-    let mut site = Site::open(plan).await;
-    let mut delivered = some_events(&site, 5).await;
-    site.to_database.set(Mode::Gone);
-    let claim = created("user_claim", "taken@a.example");
-    deliver_letter(&site, &claim).await;
-    delivered.merge(some_events(&site, 5).await);
-    rabbitmqctl(&["set_vm_memory_high_watermark", "0.00001"]).await;
-    site.to_database.set(Mode::Open);
-    site.workers()[0].watch.tells("alarm").await;
-    members_stop(&mut site, 1, "under an alarm").await;
-    rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await;
-    site.db
-        .execute("DELETE FROM users WHERE id = 'theirs'")
-        .await;
-    site.restart_member(1).await;
-    site.ingest().watch.shows(200).await;
-    delivered.ids.insert(claim.id);
-    delivered.add_row(("user_claim", "taken@a.example", Some("U 0")));
-    site.audit_with_retries(&delivered).await;
-}
-
 /// All in one process, stopped at some stage of its life, and started again in good weather.
 async fn up_stops(stage: &str, shape: Shape, weather: impl Fn(&Site, bool), running: bool) {
     let db = TestDb::postgres().await;
@@ -259,10 +232,8 @@ async fn up_stops_while_another_migrates() {
         .await
         .unwrap();
     let lock = i64::from_be_bytes(*b"clrksync");
-    other
-        .execute_unprepared(&format!("SELECT pg_advisory_lock({lock})"))
-        .await
-        .unwrap();
+    let hold = format!("SELECT pg_advisory_lock({lock})");
+    patiently(async || other.execute_unprepared(&hold).await).await;
     let mut site = Site::open_in(Plan::on(db, Shape::Embedded), |_| {}).await;
     eventually("it waits for the other", SOON, async || {
         let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";

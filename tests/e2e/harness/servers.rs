@@ -1,27 +1,33 @@
 //! The servers that `scripts/test` started, and what a test has on them.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use clerk_sync_entity::{processed_events, users};
+use clerk_sync_migration::MigrateError;
 use clerk_sync_pipeline::{
     queue::{Topology, amqp},
     secret::ServerUrl,
 };
-use clerk_sync_projection::database;
+use clerk_sync_projection::{database, is_unavailable};
 use lapin::{
     options::{BasicGetOptions, BasicPublishOptions},
     types::{AMQPValue, FieldTable},
 };
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait as _, QueryOrder as _, Statement,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait as _, QueryOrder as _,
+    Statement,
 };
 use tempfile::TempDir;
 use tokio::{
     process::Command,
     sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
+    time::{Instant, sleep},
 };
 
-use super::process::Env;
+use super::{SOON, process::Env};
 
 fn server(name: &str) -> ServerUrl {
     let url = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run scripts/test"));
@@ -90,12 +96,16 @@ impl TestDb {
 
     /// With our tables in it.
     pub(crate) async fn migrated(self) -> Self {
-        clerk_sync_migration::up(&self.db).await.unwrap();
+        let migrate = async || match clerk_sync_migration::up(&self.db).await {
+            Err(MigrateError::Database(error)) => Err(error),
+            result => Ok(result.unwrap()),
+        };
+        patiently(migrate).await;
         self
     }
 
     pub(crate) async fn execute(&self, sql: &str) {
-        self.db.execute_unprepared(sql).await.unwrap();
+        patiently(async || self.db.execute_unprepared(sql).await).await;
     }
 
     /// The rows, by Clerk id.
@@ -111,9 +121,10 @@ impl TestDb {
     }
 
     pub(crate) async fn count(&self, sql: &str) -> i64 {
-        let statement = Statement::from_string(self.db.get_database_backend(), sql);
-        let row = self.db.query_one_raw(statement).await.unwrap().unwrap();
-        row.try_get_by_index(0).unwrap()
+        let backend = self.db.get_database_backend();
+        let statement = || Statement::from_string(backend, sql);
+        let row = patiently(async || self.db.query_one_raw(statement()).await).await;
+        row.unwrap().try_get_by_index(0).unwrap()
     }
 
     /// How many rows there are; 0 as long as there is no table.
@@ -217,6 +228,17 @@ impl TestDb {
         .await;
     }
 
+    /// Ends every session on it.
+    pub(crate) async fn end_sessions(&self) {
+        let Kind::Postgres { name } = &self.kind else {
+            panic!("only PostgreSQL has sessions")
+        };
+        on_admin(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        ))
+        .await;
+    }
+
     /// The same database through another address.
     pub(crate) fn through(&self, address: std::net::SocketAddr) -> ServerUrl {
         through(&self.url, address)
@@ -266,8 +288,23 @@ pub(crate) fn authority(url: &ServerUrl) -> String {
 /// For what belongs to no database: databases, roles.
 pub(crate) async fn on_admin(sql: &str) {
     let db = database::connect(&server("DATABASE_URL"), 1).await.unwrap();
-    db.execute_unprepared(sql).await.unwrap();
+    patiently(async || db.execute_unprepared(sql).await).await;
     db.close().await.unwrap();
+}
+
+/// The test's own questions are asked again when a session of its own was ended, or when the machine
+/// is too busy for a connection in time.
+pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, DbErr>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) if is_unavailable(&error) && Instant::now() < deadline => {
+                sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Shared by whoever uses the broker, taken whole by whoever breaks it for all.
