@@ -60,14 +60,6 @@ pub(crate) async fn services(args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What is in a queue.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Messages {
-    pub(crate) all: usize,
-    /// Handed out and not answered.
-    pub(crate) in_hand: usize,
-}
-
 /// Which processes there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -315,22 +307,16 @@ impl Site {
         &self.queue.as_ref().expect("not embedded").server.topology
     }
 
-    /// What is in a queue, what consumers hold included.
-    pub(crate) async fn messages(&self, queue: &str) -> Messages {
-        let list = "rabbitmqctl -q list_queues name messages messages_unacknowledged";
-        let list: Vec<&str> = list.split(' ').collect();
+    /// How many messages are in a queue, those that consumers hold included.
+    pub(crate) async fn messages(&self, queue: &str) -> usize {
+        let list: Vec<&str> = "rabbitmqctl -q list_queues name messages"
+            .split(' ')
+            .collect();
         let listed = services(&list).await;
-        let found = listed
+        listed
             .lines()
-            .find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t'));
-        let number = |text: &str| text.parse().unwrap_or_default();
-        let Some((all, in_hand)) = found.and_then(|numbers| numbers.split_once('\t')) else {
-            return Messages::default();
-        };
-        Messages {
-            all: number(all),
-            in_hand: number(in_hand),
-        }
+            .find_map(|line| line.strip_prefix(queue)?.strip_prefix('\t')?.parse().ok())
+            .unwrap_or_default()
     }
 
     /// Settings of a command that looks after the queue.
