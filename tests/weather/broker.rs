@@ -17,7 +17,7 @@ use crate::{
     load::{Load, some_events},
     site::{Plan, Shape, Site, alone, broker_alone, services, shared},
     stop::stops,
-    watch::Outage,
+    watch::{Outage, Shown},
 };
 
 /// What a process says of the broker.
@@ -82,9 +82,8 @@ pub(crate) async fn a_connection_that_goes_silent_is_left_within_two_heartbeats(
 
     // Forgotten by a firewall: what is connected hears nothing for ever, who connects is served.
     let first = Outage {
-        noticed: TWO_HEARTBEATS,
-        steady: false,
-        ..Outage::begins(QUEUE, &["heartbeat"])
+        shown: Shown::Perhaps,
+        ..Outage::begins(QUEUE, &[])
     };
     site.to_broker.strand();
     site.from_broker.strand();
@@ -98,6 +97,8 @@ pub(crate) async fn a_connection_that_goes_silent_is_left_within_two_heartbeats(
     };
     sleep_until(first.until).await;
     site.shows(200).await;
+    let afterwards = some_events(&site, 20).await;
+    assert_eq!(afterwards.repeated, 0, "the ingester has left it too");
 
     // Cut: who connects is not heard either.
     let second = Outage {
@@ -116,6 +117,7 @@ pub(crate) async fn a_connection_that_goes_silent_is_left_within_two_heartbeats(
 
     let mut delivered = load.delivered().await;
     delivered.merge(before);
+    delivered.merge(afterwards);
     delivered.ids.insert(by_hand.id);
     let row = ("user_by_hand", "by.hand@a.example", Some("U 0"));
     delivered.add_row(row);
@@ -192,7 +194,7 @@ pub(crate) async fn under_a_broker_alarm_failed_events_wait_others_are_applied_a
     let mut site = Site::open(plan).await;
     let topology = site.topology().clone();
     let alarm = Outage {
-        steady: false,
+        shown: Shown::AtTimes,
         ..Outage::begins(&["queue_retry", "database", "apply"], &["alarm"])
     };
     // A backlog, with events that fail all along it.
@@ -271,7 +273,7 @@ pub(crate) async fn a_batch_held_beyond_the_consumer_timeout_is_applied_once() {
     let before = some_events(&site, 10).await;
     site.applied(&before.ids).await;
     let outage = Outage {
-        steady: false,
+        shown: Shown::AtTimes,
         ..Outage::begins(&["database", "apply", "queue_consume", "queue_retry"], &[])
     };
     site.to_database.set(Mode::Mute);

@@ -16,7 +16,7 @@ use crate::{
     },
     load::{Load, deliver_letter, some_events},
     site::{Plan, Shape, Site, database_alone, services, shared},
-    watch::Outage,
+    watch::{Outage, Shown},
 };
 
 /// What a process says of the database.
@@ -95,7 +95,7 @@ pub(crate) async fn a_database_that_answers_slowly_burns_no_delivery() {
     let load = Load::start(&site.url(), 20);
     sleep(Duration::from_secs(2)).await;
     let outage = Outage {
-        steady: false,
+        shown: Shown::AtTimes,
         ..outage(&["no answer in"])
     };
     site.to_database.set(Mode::Slow(Duration::from_secs(30)));
@@ -114,7 +114,7 @@ pub(crate) async fn sessions_killed_again_and_again_cost_no_event() {
     let site = Site::open(Plan::new(Shape::Apart { workers: 2 }).await).await;
     let load = Load::start(&site.url(), 40);
     let outage = Outage {
-        steady: false,
+        shown: Shown::AtTimes,
         ..outage(&[])
     };
     for _ in 0..40 {

@@ -45,8 +45,18 @@ pub(crate) struct Outage {
     pub(crate) parts: &'static [&'static str],
     /// Texts of which each must be found in some cause that was told.
     pub(crate) causes: &'static [&'static str],
-    /// Whether it must show without a break once it was noticed.
-    pub(crate) steady: bool,
+    pub(crate) shown: Shown,
+}
+
+/// How an outage must show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shown {
+    /// Without a break once it was noticed.
+    Steadily,
+    /// In time, and it may come and go.
+    AtTimes,
+    /// It may be over between two questions.
+    Perhaps,
 }
 
 impl Outage {
@@ -60,7 +70,7 @@ impl Outage {
             recovered: Duration::from_secs(40),
             parts,
             causes,
-            steady: true,
+            shown: Shown::Steadily,
         }
     }
 
@@ -136,7 +146,10 @@ impl Watch {
     pub(crate) fn told(&self, who: &str, outages: &[Outage]) {
         self.told_at_most(who, outages);
         let answers = self.answers.lock().unwrap();
-        for outage in outages {
+        for outage in outages
+            .iter()
+            .filter(|outage| outage.shown != Shown::Perhaps)
+        {
             told_of(who, &answers, outage);
         }
     }
@@ -195,7 +208,7 @@ fn told_of(who: &str, answers: &[Answer], outage: &Outage) {
         .unwrap_or_else(|| panic!("{who} never told of {outage:?}"));
     let after = first.answered.saturating_duration_since(outage.from);
     assert!(after <= outage.noticed, "{who} told of it after {after:?}");
-    if outage.steady {
+    if outage.shown == Shown::Steadily {
         let well = answers.iter().find(|answer| {
             answer.asked > first.answered && answer.answered < outage.until && answer.status != 503
         });

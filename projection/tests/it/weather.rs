@@ -8,7 +8,10 @@ use clerk_sync_projection::{
     Batch, Projection, ProjectionConfig, Verdict,
     database::{self, Kind},
 };
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, TransactionTrait as _};
+use sea_orm::{
+    ConnectionTrait as _, DatabaseConnection, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait as _,
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -155,19 +158,29 @@ async fn an_exhausted_pool_is_weather(db: &Db) {
 }
 
 async fn a_table_that_is_locked_is_waited_for(db: &Db) {
-    let somebody = database::connect(&db.url, 1).await.unwrap();
-    let lock = match db.kind {
-        Kind::Postgres => "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE",
-        Kind::Sqlite => "BEGIN IMMEDIATE",
+    let pool = database::connect(&db.url, 1).await.unwrap();
+    let somebody = match db.kind {
+        Kind::Postgres => {
+            let transaction = pool.begin().await.unwrap();
+            let lock = "LOCK TABLE users IN ACCESS EXCLUSIVE MODE";
+            transaction.execute_unprepared(lock).await.unwrap();
+            transaction
+        }
+        Kind::Sqlite => {
+            let immediate = TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            };
+            pool.begin_with_options(immediate).await.unwrap()
+        }
     };
-    somebody.execute_unprepared(lock).await.unwrap();
     let (events, projection) = (events(), db.projection());
     let mut batch = projection.read(&events);
     {
         let mut applying = Box::pin(projection.apply(&mut batch));
         let early = timeout(Duration::from_millis(300), &mut applying).await;
         assert!(early.is_err(), "it waits: {early:?}");
-        somebody.execute_unprepared("COMMIT").await.unwrap();
+        somebody.commit().await.unwrap();
         applying.await.unwrap();
     }
     assert_eq!(batch.into_verdicts().len(), 11);
@@ -178,13 +191,14 @@ async fn a_table_that_is_locked_is_waited_for(db: &Db) {
 async fn a_table_that_is_locked_against_writers_is_no_reason_to_be_unready() {
     let db = Db::postgres().await;
     let projection = db.projection();
-    let somebody = database::connect(&db.url, 1).await.unwrap();
+    let pool = database::connect(&db.url, 1).await.unwrap();
+    let somebody = pool.begin().await.unwrap();
     // As building an index does: everybody can read.
-    let hold = "BEGIN; LOCK TABLE users IN SHARE MODE";
+    let hold = "LOCK TABLE users IN SHARE MODE";
     somebody.execute_unprepared(hold).await.unwrap();
     let asked = timeout(Duration::from_secs(15), projection.is_fit()).await;
     asked.expect("an answer comes soon").unwrap();
-    somebody.execute_unprepared("ROLLBACK").await.unwrap();
+    somebody.rollback().await.unwrap();
     projection.is_fit().await.unwrap();
 }
 
@@ -309,6 +323,7 @@ async fn connections_that_a_server_ended_are_replaced() {
     let mut batch = projection.read(&events);
     // Each connection that is found dead is replaced; those of the test too.
     while db.pool.ping().await.is_err() {}
+    while db.application.ping().await.is_err() {}
     let mut lost = 0;
     while projection.apply(&mut batch).await.is_err() {
         lost += 1;
@@ -362,8 +377,9 @@ async fn a_row_that_somebody_holds_postpones_its_user_and_nobody_else() {
         .apply(&mut projection.read(&events()))
         .await
         .unwrap();
-    let somebody = database::connect(&db.url, 1).await.unwrap();
-    let hold = r#"BEGIN; UPDATE users SET name = 'held' WHERE "clerkId" = 'user_0'"#;
+    let pool = database::connect(&db.url, 1).await.unwrap();
+    let somebody = pool.begin().await.unwrap();
+    let hold = r#"UPDATE users SET name = 'held' WHERE "clerkId" = 'user_0'"#;
     somebody.execute_unprepared(hold).await.unwrap();
     let later: Vec<Event> = (0..10)
         .flat_map(|n| (5..7).map(move |at| (n, at)))
@@ -386,7 +402,7 @@ async fn a_row_that_somebody_holds_postpones_its_user_and_nobody_else() {
     }
     // Not the table's fault, so not the weather.
     projection.would_take(&later[0]).await.unwrap();
-    somebody.execute_unprepared("ROLLBACK").await.unwrap();
+    somebody.rollback().await.unwrap();
     let mut batch = projection.read(&later);
     projection.apply(&mut batch).await.unwrap();
     assert!(
@@ -400,16 +416,17 @@ async fn a_row_that_somebody_holds_postpones_its_user_and_nobody_else() {
 async fn a_table_that_somebody_holds_against_writers_decides_nothing() {
     let db = Db::postgres().await;
     let (events, projection) = (events(), db.projection());
-    let somebody = database::connect(&db.url, 1).await.unwrap();
+    let pool = database::connect(&db.url, 1).await.unwrap();
+    let somebody = pool.begin().await.unwrap();
     // As building an index does: everybody can read.
-    let hold = "BEGIN; LOCK TABLE users IN SHARE MODE";
+    let hold = "LOCK TABLE users IN SHARE MODE";
     somebody.execute_unprepared(hold).await.unwrap();
     let mut batch = projection.read(&events);
     let weather = projection.apply(&mut batch).await.unwrap_err();
     assert!(weather.0.contains("55P03"), "{weather}");
     projection.ping().await.unwrap();
     projection.would_take(&events[0]).await.unwrap_err();
-    somebody.execute_unprepared("ROLLBACK").await.unwrap();
+    somebody.rollback().await.unwrap();
     goes_on(&db, &projection, batch).await;
 }
 

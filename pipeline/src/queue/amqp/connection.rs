@@ -85,7 +85,8 @@ impl Link {
         self.0.failed.cancelled().await;
     }
 
-    fn cause(&self) -> String {
+    /// The first cause.
+    pub(super) fn cause(&self) -> String {
         lock(&self.0.cause)
             .clone()
             .unwrap_or_else(|| "the connection was closed".to_owned())
@@ -361,10 +362,9 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
             link.fail("the connection ended while it was opened");
         }
         self.current.send_replace(Some(incarnation.clone()));
+        // Else why it was not ready before stays true until somebody works with it.
         if F::WORKS_WHEN_OPEN {
             self.readiness.ready();
-        } else {
-            self.readiness.not_ready("connected, not in use yet");
         }
         self.gauge.set(true);
         loop {

@@ -289,7 +289,7 @@ impl AmqpConsumer {
         // The broker's answer, or the end of the link: an RPC on a dead one would wait for ever.
         tokio::select! {
             attached = attach => attached.map_err(|error| explain(&error)),
-            () = incarnation.link.failed() => Err("the connection was lost".to_owned()),
+            () = incarnation.link.failed() => Err(incarnation.link.cause()),
         }
     }
 
