@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Debian's and Ubuntu's packages, of the servers and of tools for the tests, installed without a trace in the running system: no service
-# starts, now or at boot, and PostgreSQL's packages make no cluster.
+# Debian's and Ubuntu's packages, of the servers and of tools for the tests, installed without a
+# trace in the running system: no service starts, now or at boot, and PostgreSQL's packages make no
+# cluster.
 
 # install_missing SERVICE… ; one run of apt-get for all that are missing.
 install_missing() {

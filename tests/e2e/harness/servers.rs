@@ -164,19 +164,9 @@ impl TestDb {
     /// Makes it refuse writes, to everybody who connects from now on, as a standby does; or take
     /// them again. Everybody is cut off to notice.
     pub(crate) async fn set_read_only(&self, read_only: bool) {
-        let Kind::Postgres { name } = &self.kind else {
-            panic!("only PostgreSQL can")
-        };
-        let change = if read_only {
-            "SET default_transaction_read_only = on"
-        } else {
-            "RESET ALL"
-        };
-        on_admin(&format!("ALTER DATABASE \"{name}\" {change}")).await;
-        on_admin(&format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-        ))
-        .await;
+        let mode = if read_only { "on" } else { "off" };
+        self.alter(&format!("SET default_transaction_read_only = {mode}"))
+            .await;
     }
 
     /// Its name.
@@ -214,25 +204,19 @@ impl TestDb {
 
     /// How many connections ordinary roles may have; those there are, are ended.
     pub(crate) async fn limit_connections(&self, limit: Option<u32>) {
-        let Kind::Postgres { name } = &self.kind else {
-            panic!("only PostgreSQL has a limit")
-        };
         let limit = limit.map_or(-1, i64::from);
-        on_admin(&format!(
-            "ALTER DATABASE \"{name}\" CONNECTION LIMIT {limit}"
-        ))
-        .await;
-        on_admin(&format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-        ))
-        .await;
+        self.alter(&format!("CONNECTION LIMIT {limit}")).await;
     }
 
-    /// Ends every session on it.
+    async fn alter(&self, what: &str) {
+        let name = self.name();
+        on_admin(&format!("ALTER DATABASE \"{name}\" {what}")).await;
+        self.end_sessions().await;
+    }
+
+    /// Ends the sessions there are.
     pub(crate) async fn end_sessions(&self) {
-        let Kind::Postgres { name } = &self.kind else {
-            panic!("only PostgreSQL has sessions")
-        };
+        let name = self.name();
         on_admin(&format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
         ))
