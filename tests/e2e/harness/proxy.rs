@@ -9,6 +9,9 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
 /// What the proxy does with bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -35,11 +38,14 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn to(server: String) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        // Bound and never listening: the port stays ours while nobody listens, and whoever calls
+        // meanwhile is refused.
+        let port = share(([127, 0, 0, 1], 0).into());
+        let address = port.local_addr().unwrap();
+        let listener = share(address).listen(BACKLOG).unwrap();
         let (mode, modes) = watch::channel(Mode::Open);
         let (stranded, strandings) = watch::channel(None);
-        tokio::spawn(serve(listener, server, modes, strandings));
+        tokio::spawn(serve(port, listener, server, modes, strandings));
         Self {
             address,
             mode,
@@ -58,13 +64,22 @@ impl Proxy {
     }
 }
 
+/// A socket on an address that others of ours may have too.
+fn share(address: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseport(true).unwrap();
+    socket.bind(address).unwrap();
+    socket
+}
+
 async fn serve(
+    port: TcpSocket,
     mut listener: TcpListener,
     server: String,
     mut modes: watch::Receiver<Mode>,
     strandings: watch::Receiver<Option<Instant>>,
 ) {
-    let address = listener.local_addr().unwrap();
+    let address = port.local_addr().unwrap();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -76,14 +91,10 @@ async fn serve(
                     return;
                 }
                 drop(listener);
-                // Bound and not listening: the port stays ours, and whoever calls is refused.
-                let socket = TcpSocket::new_v4().unwrap();
-                socket.set_reuseaddr(true).unwrap();
-                socket.bind(address).unwrap();
                 if modes.wait_for(|mode| *mode != Mode::Gone).await.is_err() {
                     return;
                 }
-                listener = socket.listen(1024).unwrap();
+                listener = share(address).listen(BACKLOG).unwrap();
             }
         }
     }
