@@ -133,7 +133,7 @@ fn interrupted(error: Interrupted, done: &str) -> anyhow::Error {
     anyhow::anyhow!("{error}\n{before}")
 }
 
-/// Whether no id was looked for in vain.
+/// Names the ids that were not found; success if there are none.
 #[expect(
     clippy::print_stderr,
     reason = "a command speaks to the person who typed it"

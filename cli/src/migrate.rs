@@ -59,7 +59,7 @@ impl DatabaseArgs {
 }
 
 async fn up(db: &Database) -> anyhow::Result<ExitCode> {
-    let report = migration::up_opened(&db.pool, db.opening()).await?;
+    let report = migration::up_with(&db.pool, db.opening()).await?;
     match (report.adopted, report.applied.is_empty()) {
         (_, true) => say!("nothing to do: the database is up to date"),
         (true, false) => say!(
@@ -100,7 +100,7 @@ async fn down(args: DownArgs) -> anyhow::Result<ExitCode> {
          delivered again could bring old values and deleted users back. Add --yes if that is meant",
     );
     let db = args.database.connect().await?;
-    let removed = migration::down_opened(&db.pool, db.opening()).await?;
+    let removed = migration::down_with(&db.pool, db.opening()).await?;
     if removed.is_empty() {
         say!("nothing of ours was there");
     }

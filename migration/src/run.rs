@@ -40,12 +40,11 @@ pub struct Report {
 /// `CREATE INDEX CONCURRENTLY "clerk_sync_designs_userId_idx" ON "designs" ("userId") WHERE
 /// "userId" IS NOT NULL`.
 pub async fn up(db: &DatabaseConnection) -> Result<Report, MigrateError> {
-    up_opened(db, None).await
+    up_with(db, None).await
 }
 
-/// As [`up`], with statements that the transaction begins with: the search path, where no session
-/// can be relied on to have it.
-pub async fn up_opened(
+/// As [`up`]; `opening` is run first in its transaction, such as `SET LOCAL search_path`.
+pub async fn up_with(
     db: &DatabaseConnection,
     opening: Option<&str>,
 ) -> Result<Report, MigrateError> {
@@ -57,11 +56,11 @@ pub async fn up_opened(
 /// indexes, and the schema `clerk_sync` if nothing else is in it. The application's tables and
 /// rows stay.
 pub async fn down(db: &DatabaseConnection) -> Result<Vec<String>, MigrateError> {
-    down_opened(db, None).await
+    down_with(db, None).await
 }
 
-/// As [`down`], with statements that the transaction begins with.
-pub async fn down_opened(
+/// As [`down`]; `opening` is run first in its transaction.
+pub async fn down_with(
     db: &DatabaseConnection,
     opening: Option<&str>,
 ) -> Result<Vec<String>, MigrateError> {
@@ -134,10 +133,9 @@ async fn begin(
             })
             .await;
     }
-    // Whatever the server's default is: after the wait for the lock, the next statement must see
-    // what the other process committed.
-    // Not as an option of the transaction: that would be a prepared statement, before the opening
-    // could make room for one.
+    // READ COMMITTED whatever the server's default is: after the wait for the lock, the next
+    // statement must see what the other process committed. Sent as text with the rest: the option
+    // of a transaction would be a prepared statement, before the opening has freed their names.
     let transaction = db.begin().await?;
     let opening = opening.map(|sql| format!("{sql}; ")).unwrap_or_default();
     let isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";

@@ -25,7 +25,7 @@ use crate::{
     failure::{Contention, Refusal, Step, TransactionError, Unavailable},
     reduce::{self, Goal, Winner},
     seats::{Claims, Seats, unmanaged_claims},
-    transaction::{Locks, Tx},
+    transaction::{LockTimeout, Tx},
     user,
 };
 
@@ -35,9 +35,10 @@ const CONTENTION_TRIES: usize = 5;
 /// stuck behind somebody's lock; it is tried again. Shorter than the grace period of a process, so
 /// that a mute database does not turn a polite stop into a forced one.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// Longest time for one question, if a transaction of some ten is to end within the above.
-const PROMPT: Duration = Duration::from_secs(2);
 const _: () = assert!(ANSWER_WITHIN.as_secs() < GRACE.as_secs());
+/// A transaction is some ten round trips: if one takes longer than this, none ends within
+/// [`ANSWER_WITHIN`].
+const PROMPT: Duration = Duration::from_secs(2);
 
 /// The database's answer, its error sorted, or the weather when there is none in time.
 pub(crate) async fn bounded<T, E: Into<TransactionError>>(
@@ -59,12 +60,12 @@ pub struct Projection {
     pub(crate) metrics: Arc<Metrics>,
     /// Users whose rows somebody was seen to hold: their events are tried apart from others, and
     /// without a long wait.
-    held: Arc<Mutex<HashSet<String>>>,
+    locked_users: Arc<Mutex<HashSet<String>>>,
 }
 
 /// Most users remembered for that. More means that something else is going on; then each is found
 /// out again.
-const MOST_HELD: usize = 1000;
+const MOST_LOCKED: usize = 1000;
 
 /// How events become rows.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +81,7 @@ impl Projection {
     #[must_use]
     pub fn new(db: impl Into<Database>, config: ProjectionConfig, metrics: Arc<Metrics>) -> Self {
         Self {
-            held: Arc::default(),
+            locked_users: Arc::default(),
             db: db.into(),
             config: Arc::new(config),
             metrics,
@@ -99,12 +100,12 @@ impl Projection {
     pub async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), Unavailable> {
         match self.try_apply(batch).await {
             Ok(()) => Ok(()),
-            Err(unavailable) => Err(self.cause(unavailable).await),
+            Err(unavailable) => Err(self.explained(unavailable).await),
         }
     }
 
     async fn try_apply(&self, batch: &mut Batch<'_>) -> Result<(), Unavailable> {
-        let (mut alone, mut together) = batch.open_apart(&self.held());
+        let (mut alone, mut together) = batch.open_apart(&self.locked_users());
         while !together.is_empty() {
             match self
                 .try_together(batch, &together, DbOperation::ApplyBatch)
@@ -125,20 +126,21 @@ impl Projection {
                 }
             }
         }
-        // Users found held just now: their other events need not be tried.
-        let mut held = HashMap::new();
+        // Users found locked just now: their other events need not be tried.
+        let mut postponed = HashMap::new();
         for index in alone {
             let clerk_id = batch.understood(index).clerk_id().map(str::to_owned);
-            let known = clerk_id.as_ref().and_then(|id| held.get(id));
+            let known = clerk_id.as_ref().and_then(|id| postponed.get(id));
             if let Some(verdict) = known.cloned() {
                 batch.decide(index, verdict);
                 continue;
             }
             let verdict = self.apply_one(batch, index).await?;
             if let Some(clerk_id) = clerk_id {
-                self.note_held(&clerk_id, matches!(verdict, Verdict::Postpone(_)));
-                if matches!(verdict, Verdict::Postpone(_)) {
-                    held.insert(clerk_id, verdict.clone());
+                let is_locked = matches!(verdict, Verdict::Postpone(_));
+                self.note_locked(&clerk_id, is_locked);
+                if is_locked {
+                    postponed.insert(clerk_id, verdict.clone());
                 }
             }
             batch.decide(index, verdict);
@@ -146,19 +148,20 @@ impl Projection {
         Ok(())
     }
 
-    fn held(&self) -> HashSet<String> {
-        self.held
+    fn locked_users(&self) -> HashSet<String> {
+        self.locked_users
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    fn note_held(&self, clerk_id: &str, is_held: bool) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if !is_held {
-            held.remove(clerk_id);
-        } else if held.insert(clerk_id.to_owned()) && held.len() > MOST_HELD {
-            held.clear();
+    fn note_locked(&self, clerk_id: &str, is_locked: bool) {
+        let users = self.locked_users.lock();
+        let mut users = users.unwrap_or_else(PoisonError::into_inner);
+        if !is_locked {
+            users.remove(clerk_id);
+        } else if users.insert(clerk_id.to_owned()) && users.len() > MOST_LOCKED {
+            users.clear();
         }
     }
 
@@ -166,15 +169,15 @@ impl Projection {
     /// holds its user's row.
     async fn apply_one(&self, batch: &Batch<'_>, index: usize) -> Result<Verdict, Unavailable> {
         let applied = self
-            .transact(batch, &[index], DbOperation::ApplyOne, Locks::Hurry)
+            .transact(batch, &[index], DbOperation::ApplyOne, LockTimeout::Short)
             .await;
         let verdict = match applied {
             Ok(outcomes) => Verdict::Applied(outcomes[0]),
             Err(TransactionError::Unavailable(weather)) => return Err(weather),
-            Err(TransactionError::Contention(Contention::Lock(what))) => {
+            Err(TransactionError::Contention(Contention::Aborted(what))) => {
                 return Err(Unavailable(what));
             }
-            Err(TransactionError::Contention(Contention::Held(what))) => {
+            Err(TransactionError::Contention(Contention::LockTimeout(what))) => {
                 // Rows, or a whole table? A table that is held keeps everybody waiting.
                 self.may_write().await?;
                 Verdict::Postpone(Failure::new(Reason::RowLocked, what))
@@ -200,14 +203,15 @@ impl Projection {
     /// Asks for the locks that every write needs on its tables.
     async fn may_write(&self) -> Result<(), Unavailable> {
         let asked = bounded(async {
-            let tx = Tx::begin(&self.db, Locks::Hurry).await?;
+            let tx = Tx::begin(&self.db, LockTimeout::Short).await?;
             tx.lock_tables().await
         });
         match asked.await {
             Err(TransactionError::Unavailable(weather)) => Err(weather),
-            Err(TransactionError::Contention(Contention::Held(what))) => {
+            Err(TransactionError::Contention(Contention::LockTimeout(what))) => {
                 Err(Unavailable(format!("{what}: somebody holds a table")))
             }
+            // Given, or refused for another reason: nobody holds the tables.
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -218,7 +222,10 @@ impl Projection {
         together: &[usize],
         operation: DbOperation,
     ) -> Result<Result<(), Blame>, Unavailable> {
-        match self.transact(batch, together, operation, Locks::Wait).await {
+        match self
+            .transact(batch, together, operation, LockTimeout::Long)
+            .await
+        {
             Ok(outcomes) => {
                 for (index, outcome) in together.iter().zip(outcomes) {
                     batch.decide(*index, Verdict::Applied(outcome));
@@ -226,10 +233,10 @@ impl Projection {
                 Ok(Ok(()))
             }
             Err(TransactionError::Unavailable(weather)) => Err(weather),
-            Err(TransactionError::Contention(Contention::Lock(what))) => Err(Unavailable(what)),
+            Err(TransactionError::Contention(Contention::Aborted(what))) => Err(Unavailable(what)),
             Err(TransactionError::EmailTaken(clerk_ids)) => Ok(Err(Blame::Users(clerk_ids))),
             Err(
-                TransactionError::Contention(Contention::Email | Contention::Held(_))
+                TransactionError::Contention(Contention::Email | Contention::LockTimeout(_))
                 | TransactionError::Refused(_),
             ) => Ok(Err(Blame::Someone)),
         }
@@ -241,16 +248,16 @@ impl Projection {
         batch: &Batch<'_>,
         indices: &[usize],
         operation: DbOperation,
-        locks: Locks,
+        lock_timeout: LockTimeout,
     ) -> Result<Vec<Outcome>, TransactionError> {
         let mut backoff = Backoff::contention();
         let mut tries = 0;
         loop {
-            let result = bounded(self.transaction(batch, indices, locks)).await;
+            let result = bounded(self.transaction(batch, indices, lock_timeout)).await;
             let (label, again) = match &result {
                 Ok(_) => (DbResult::Ok, false),
                 // It has waited already.
-                Err(TransactionError::Contention(Contention::Held(_))) => {
+                Err(TransactionError::Contention(Contention::LockTimeout(_))) => {
                     (DbResult::Contention, false)
                 }
                 Err(TransactionError::Contention(_)) => (DbResult::Contention, true),
@@ -273,9 +280,9 @@ impl Projection {
         &self,
         batch: &Batch<'_>,
         indices: &[usize],
-        locks: Locks,
+        lock_timeout: LockTimeout,
     ) -> Result<Vec<Outcome>, TransactionError> {
-        let tx = Tx::begin(&self.db, locks).await?;
+        let tx = Tx::begin(&self.db, lock_timeout).await?;
         let outcomes = self.within(&tx, batch, indices).await?;
         tx.commit().await?;
         Ok(outcomes)
@@ -292,7 +299,7 @@ impl Projection {
         let batch = self.read([event]);
         let open = batch.open();
         let rehearse = async {
-            let tx = Tx::begin(&self.db, Locks::Hurry).await?;
+            let tx = Tx::begin(&self.db, LockTimeout::Short).await?;
             if open.is_empty() {
                 Ok(Vec::new())
             } else {
@@ -300,7 +307,7 @@ impl Projection {
             }
         };
         match timeout(ANSWER_WITHIN, rehearse).await {
-            Ok(Err(TransactionError::Unavailable(weather))) => Err(self.cause(weather).await),
+            Ok(Err(TransactionError::Unavailable(weather))) => Err(self.explained(weather).await),
             Ok(Ok(_) | Err(_)) => {
                 self.ping().await?;
                 self.may_write().await

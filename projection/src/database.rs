@@ -75,7 +75,8 @@ pub fn kind(url: &ServerUrl) -> Result<Kind, String> {
 /// A pool, and what each transaction on it says first.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// The connections. A statement of its own on them may rest on no session: [`Database::begin`].
+    /// For single statements that need neither the search path nor a prepared statement; for all
+    /// else there is [`Database::begin`].
     pub pool: DatabaseConnection,
     opening: Option<String>,
 }
@@ -124,7 +125,7 @@ pub async fn open(url: &ServerUrl, connections: u32, prepare: bool) -> Result<Da
         opening.push("DEALLOCATE ALL".to_owned());
     }
     if let Some(schema) = schema {
-        // A pooler may refuse the start-up option, or ignore it, which is worse.
+        // In every transaction too: a pooler that nobody told us of may ignore the start-up option.
         let quoted = schema.replace('"', "\"\"");
         opening.push(format!("SET LOCAL search_path TO \"{quoted}\""));
     }
@@ -163,15 +164,15 @@ async fn pool(
         // Statements are no news, and their values must not be.
         .sqlx_logging(false)
         .map_sqlx_postgres_opts(move |options| {
-            let is_pooled = pgbouncer || !keep_statements;
-            let statements = if is_pooled { 0 } else { STATEMENTS };
+            let prepare = keep_statements && !pgbouncer;
+            let statements = if prepare { STATEMENTS } else { 0 };
             let options = options
                 .application_name("clerk-sync")
-                // We have no such column, and PgBouncer refuses what it does not know.
+                // We read no floats, and PgBouncer refuses start-up parameters it does not know.
                 .extra_float_digits(None)
                 .statement_cache_capacity(statements);
             match &schema {
-                Some(schema) if !is_pooled => options.options([("search_path", schema)]),
+                Some(schema) if keep_statements => options.options([("search_path", schema)]),
                 _ => options,
             }
         })

@@ -7,7 +7,7 @@ use crate::{
     apply::bounded,
     change,
     database::why_no_connection,
-    failure::{NO_CONNECTION, Refusal, TransactionError, Unavailable},
+    failure::{Refusal, TransactionError, Unavailable},
     plan,
     transaction::ledger_row,
 };
@@ -56,7 +56,7 @@ impl Projection {
                 );
                 Ok(())
             }
-            Err(error) => Err(self.cause(unavailable(error)).await),
+            Err(error) => Err(self.explained(unavailable(error)).await),
             Ok(_) => Ok(()),
         }
     }
@@ -83,7 +83,8 @@ impl Projection {
     }
 
     /// Asks whether the database is there and would run every statement of a batch: that the tables
-    /// and columns exist, and that the role has the rights. For somebody who wants to know soon.
+    /// and columns exist, and that the role has the rights. After a second without an answer it looks for the
+    /// reason, so that a readiness probe has one.
     ///
     /// # Errors
     /// It is not, or would not: the text says what to do.
@@ -92,11 +93,11 @@ impl Projection {
         let plans = plan::of_a_batch(self.backend(), grants);
         let mut answer = pin!(self.would_run(&plans));
         match timeout(SOON, answer.as_mut()).await {
-            Ok(Err(unavailable)) => Err(self.cause(unavailable).await),
+            Ok(Err(unavailable)) => Err(self.explained(unavailable).await),
             Ok(Ok(())) => Ok(()),
             // The pool waits for a connection, or the server for something.
             Err(_) => match why_no_connection(&self.db.pool).await {
-                Some(why) => Err(Unavailable(format!("{NO_CONNECTION}: {why}"))),
+                Some(why) => Err(Unavailable::no_connection(&why)),
                 None => answer.await,
             },
         }
@@ -113,13 +114,13 @@ impl Projection {
     }
 
     /// With the reason why no connection can be made, if that is what it is about.
-    pub(crate) async fn cause(&self, unavailable: Unavailable) -> Unavailable {
-        if unavailable.0 != NO_CONNECTION {
+    pub(crate) async fn explained(&self, unavailable: Unavailable) -> Unavailable {
+        if !unavailable.is_unexplained() {
             return unavailable;
         }
         let why = why_no_connection(&self.db.pool).await;
         let why = why.unwrap_or_else(|| "no answer, or all of ours are busy".to_owned());
-        Unavailable(format!("{NO_CONNECTION}: {why}"))
+        Unavailable::no_connection(&why)
     }
 
     async fn would_run(&self, plans: &str) -> Result<(), Unavailable> {

@@ -47,22 +47,22 @@ fn utc(millis: Millis) -> Option<DateTime<Utc>> {
 
 /// How long a transaction waits for a lock that somebody holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Locks {
-    /// 8 s: twice that is less than our patience with the whole. A transaction may wait twice: for
-    /// another worker, which waits itself, and then for what that one had waited for.
-    Wait,
+pub(crate) enum LockTimeout {
+    /// 8 s. A transaction may wait twice: for another worker, which waits itself, and then for what
+    /// that one had waited for. Both together are less than our patience with the whole.
+    Long,
     /// 1 s: long enough for a transaction of another worker; who has waited before need not again.
-    Hurry,
+    Short,
 }
 
-impl Locks {
+impl LockTimeout {
     /// The server's own limits, for the transaction alone (nothing rests on the session, so
     /// PgBouncer may stand between). The locks of a worker whose machine has vanished are free
     /// again after a minute.
     fn limits(self) -> String {
         let wait = match self {
-            Self::Wait => "8s",
-            Self::Hurry => "1s",
+            Self::Long => "8s",
+            Self::Short => "1s",
         };
         format!(
             "SET LOCAL lock_timeout = '{wait}'; \
@@ -81,7 +81,10 @@ pub(crate) struct Tx(DatabaseTransaction);
 
 impl Tx {
     /// Begins a transaction that will write.
-    pub(crate) async fn begin(db: &Database, locks: Locks) -> Result<Self, TransactionError> {
+    pub(crate) async fn begin(
+        db: &Database,
+        lock_timeout: LockTimeout,
+    ) -> Result<Self, TransactionError> {
         let pool = &db.pool;
         let begun = match pool.get_database_backend() {
             // A deferred transaction that reads first could fail to become a writer.
@@ -101,7 +104,7 @@ impl Tx {
                 .opening()
                 .map(|sql| format!("{sql}; "))
                 .unwrap_or_default();
-            let limits = locks.limits();
+            let limits = lock_timeout.limits();
             tx.execute_unprepared(&format!("{opening}{limits}")).await?;
         }
         Ok(Self(tx))

@@ -161,17 +161,17 @@ impl Watch {
         assert!(!answers.is_empty(), "{who} was never asked");
         let mut strays = 0;
         for answer in answers.iter() {
-            if is_stray(answer) {
+            let during = |outage: &&Outage| {
+                answer.answered >= outage.from && answer.asked <= outage.until + outage.recovered
+            };
+            let broken: Vec<&Outage> = outages.iter().filter(during).collect();
+            if broken.is_empty() && is_stray(answer) {
                 strays += 1;
                 assert!(
                     strays <= MOST_STRAYS,
                     "{who} has no answer so often: {answer:?}"
                 );
             }
-            let during = |outage: &&Outage| {
-                answer.answered >= outage.from && answer.asked <= outage.until + outage.recovered
-            };
-            let broken: Vec<&Outage> = outages.iter().filter(during).collect();
             let (status, problems) = (answer.status, &answer.problems);
             assert!(
                 status == 200 || !broken.is_empty() || is_stray(answer),

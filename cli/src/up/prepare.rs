@@ -22,7 +22,7 @@ pub(crate) async fn tables(
     shutdown: &Shutdown,
 ) -> anyhow::Result<bool> {
     let migrate = async || {
-        let report = migration::up_opened(&db.pool, db.opening()).await?;
+        let report = migration::up_with(&db.pool, db.opening()).await?;
         migration::check(
             &db.begin().await?,
             Wanted {
@@ -37,7 +37,7 @@ pub(crate) async fn tables(
         // Given up in the middle, it is rolled back.
         let migrated = tokio::select! {
             migrated = migrate() => migrated,
-            () = is_silent(db) => {
+            () = until_silent(db) => {
                 if !waiting.pass("it does not answer").await {
                     return Ok(false);
                 }
@@ -62,9 +62,12 @@ pub(crate) async fn tables(
     }
 }
 
+/// Longest wait for a sign of life while migrating.
+const SILENCE: Duration = Duration::from_secs(20);
+
 /// Resolves when the database does not answer any more: a migration may take its time, as long as
 /// there is somebody who works on it.
-async fn is_silent(db: &Database) {
+async fn until_silent(db: &Database) {
     loop {
         sleep(SILENCE / 2).await;
         if !matches!(timeout(SILENCE, db.pool.ping()).await, Ok(Ok(()))) {
@@ -72,9 +75,6 @@ async fn is_silent(db: &Database) {
         }
     }
 }
-
-/// Longest wait for a sign of life while migrating.
-const SILENCE: Duration = Duration::from_secs(20);
 
 /// Longest time for a first try, before the webhook port is served.
 const FIRST_TRY: Duration = Duration::from_secs(1);

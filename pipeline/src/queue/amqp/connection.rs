@@ -271,7 +271,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
         }
     }
 
-    async fn run<F: AsyncOpen<T>>(mut self, open: F) {
+    async fn run<O: AsyncOpen<T>>(mut self, open: O) {
         let mut backoff = Backoff::reconnect();
         let mut told = HashSet::new();
         let nodes = self.server.nodes.clone();
@@ -283,7 +283,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
                 Ok((incarnation, events)) => {
                     tracing::info!(connection = self.name, server = %node, "connected to the queue");
                     let since = Instant::now();
-                    let cause = self.live::<F>(incarnation, events).await;
+                    let cause = self.live::<O>(incarnation, events).await;
                     if since.elapsed() >= STABLE_AFTER {
                         backoff.reset();
                         told.clear();
@@ -351,7 +351,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
     }
 
     /// Shows the incarnation until it fails or the loop is stopped; returns why it ended.
-    async fn live<F: AsyncOpen<T>>(
+    async fn live<O: AsyncOpen<T>>(
         &mut self,
         incarnation: Arc<Incarnation<T>>,
         mut events: BoxStream<'static, lapin::Event>,
@@ -362,8 +362,8 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
             link.fail("the connection ended while it was opened");
         }
         self.current.send_replace(Some(incarnation.clone()));
-        // Else why it was not ready before stays true until somebody works with it.
-        if F::WORKS_WHEN_OPEN {
+        // A role that is not ready by connecting alone keeps its last cause; its user tells more.
+        if O::READY_WHEN_OPEN {
             self.readiness.ready();
         }
         self.gauge.set(true);
@@ -418,7 +418,7 @@ fn is_of_a_channel(error: &lapin::Error) -> bool {
 /// Opens what a role needs on a fresh connection.
 pub(super) trait AsyncOpen<T>: Send + Sync + 'static {
     /// Whether the role works once all is open; else those who use it say so.
-    const WORKS_WHEN_OPEN: bool;
+    const READY_WHEN_OPEN: bool;
 
     /// Channels, declared and checked; the error is for an operator.
     fn open(

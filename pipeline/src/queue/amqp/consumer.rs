@@ -45,7 +45,8 @@ pub struct AmqpConsumers {
     lanes: Vec<AmqpConsumer>,
 }
 
-/// How the lanes are, together: ready when each of them consumes.
+/// One readiness part for all lanes: not ready until each has consumed once, nor while the last
+/// attempt of one of them has failed.
 struct LanesReadiness {
     part: ReadinessPart,
     /// Why a lane does not consume, by lane.
@@ -131,7 +132,7 @@ struct OpenNothing;
 
 impl AsyncOpen<()> for OpenNothing {
     /// Each lane says when it consumes.
-    const WORKS_WHEN_OPEN: bool = false;
+    const READY_WHEN_OPEN: bool = false;
 
     async fn open(&self, _: &Connection, _: &Link) -> Result<(), String> {
         Ok(())
@@ -192,6 +193,8 @@ impl Consume for AmqpConsumer {
                         cause,
                         "failed events cannot be moved on, consumption pauses"
                     );
+                    let paused = format!("consumption pauses: {cause}");
+                    self.readiness.tell(self.lane, Some(paused));
                     self.is_way_blocked = true;
                     self.hand_back().await;
                 }
@@ -212,6 +215,7 @@ impl Consume for AmqpConsumer {
     async fn hand_back(&mut self) {
         if let Some(attached) = self.detach() {
             if !attached.channel.status().connected() {
+                // The broker has them back; closing it again would fail the link for nothing.
                 return;
             }
             // The broker gives back what a closed channel held, in one go.
@@ -359,7 +363,7 @@ impl AmqpConsumer {
         let whole_batch = settled.len() == self.held;
         self.held = self.held.saturating_sub(settled.len());
 
-        let (mut done, failed) = self.mover.sort(settled);
+        let (mut done, failed) = self.mover.split(settled);
         let left = self.mover.move_on(failed, &mut done).await;
         if left.is_empty() && whole_batch && attached.waiting.is_empty() {
             // Ack after the commit, and after the confirm of what was moved. The lane has one

@@ -28,7 +28,7 @@ pub(super) struct Move {
     routing_key: String,
     delivery: Delivery,
     failure: Failure,
-    /// How often it has failed, this time included.
+    /// The `x-attempt` it leaves with.
     attempt: u32,
 }
 
@@ -53,7 +53,7 @@ impl Mover {
     }
 
     /// The tags of what is done, and what is to be moved.
-    pub(super) fn sort(&self, settled: Vec<(Delivery, Settlement)>) -> (Vec<u64>, Vec<Move>) {
+    pub(super) fn split(&self, settled: Vec<(Delivery, Settlement)>) -> (Vec<u64>, Vec<Move>) {
         let mut done = Vec::with_capacity(settled.len());
         let mut moving = Vec::new();
         for (delivery, settlement) in settled {

@@ -161,7 +161,7 @@ struct OpenLanes {
 }
 
 impl AsyncOpen<Lanes> for OpenLanes {
-    const WORKS_WHEN_OPEN: bool = true;
+    const READY_WHEN_OPEN: bool = true;
 
     async fn open(&self, connection: &Connection, link: &Link) -> Result<Lanes, String> {
         check_exchange(connection, &self.exchange).await?;
