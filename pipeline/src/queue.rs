@@ -34,8 +34,8 @@ pub trait Consume: Send + 'static {
 
     /// Settles deliveries of the batch in hand: moves the failed ones to their rung or to the dead
     /// letters, durably, and only then acknowledges them. Failed ones that cannot be moved now are
-    /// kept, and moved as soon as the way is free; the next batch does not wait for them. After ten
-    /// minutes of that everything is handed back, and nothing is consumed until they can be moved.
+    /// kept, and moved as soon as the way is free; the next batch does not wait for them. After
+    /// twenty minutes of that everything is handed back, and comes again.
     ///
     /// # Errors
     /// The connection was lost on the way: unsettled deliveries will come again. Nothing is lost

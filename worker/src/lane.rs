@@ -80,6 +80,10 @@ impl<C: Consume> Lane<C> {
             self.apply_and_settle(others).await?;
         }
         for suspect in suspects {
+            if self.applier.shutdown.is_requested() {
+                // The rest is handed back at the end: each could take all the time that is left.
+                break;
+            }
             self.apply_and_settle(vec![suspect]).await?;
         }
         self.applier
@@ -90,6 +94,7 @@ impl<C: Consume> Lane<C> {
     }
 
     async fn apply_and_settle(&mut self, deliveries: Vec<Delivery>) -> Result<(), HandedBack> {
+        let event = deliveries[0].event.clone();
         // A process that is stopping does not wait for ever for what may never end.
         let settlements = tokio::select! {
             settlements = self.applier.settlements(&deliveries) => settlements,
@@ -97,17 +102,19 @@ impl<C: Consume> Lane<C> {
         };
         let Some(settlements) = settlements else {
             self.consumer.hand_back().await;
-            return Err(HandedBack(deliveries[0].event.clone()));
+            return Err(HandedBack(event));
         };
         // Settled only now: every row is committed, or its event is on its way to a rung.
         let settled = deliveries.into_iter().zip(settlements).collect();
-        // An error means that they will come again, and be found applied. A way that is blocked
-        // must not keep a process that is stopping; what it still holds is handed back at its end.
         tokio::select! {
-            _ = self.consumer.settle(settled) => {}
-            () = self.applier.stopping_for(LAST_SETTLE) => {}
+            // An error means that they will come again, and be found applied.
+            _ = self.consumer.settle(settled) => Ok(()),
+            // A way that is blocked must not keep a process that is stopping.
+            () = self.applier.stopping_for(LAST_SETTLE) => {
+                self.consumer.hand_back().await;
+                Err(HandedBack(event))
+            }
         }
-        Ok(())
     }
 }
 

@@ -372,7 +372,9 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
                 event = events.next() => match event {
                     // The end of one channel, which whoever uses it is told as well; the others
                     // on this connection go on.
-                    Some(lapin::Event::Error(error)) if is_of_a_channel(&error) => {
+                    Some(lapin::Event::Error(error))
+                        if is_of_a_channel(&error) && incarnation.connection.status().connected() =>
+                    {
                         tracing::debug!(connection = self.name, %error, "the broker closed a channel");
                     }
                     Some(lapin::Event::Error(error)) => link.fail(explain(&error)),

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -35,6 +35,8 @@ use crate::{
     telemetry::Metrics,
 };
 
+/// Longest wait for a channel that consumes.
+const CONSUME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the broker's word on a closed channel.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -45,8 +47,7 @@ pub struct AmqpConsumers {
     lanes: Vec<AmqpConsumer>,
 }
 
-/// One readiness part for all lanes: not ready until each has consumed once, nor while the last
-/// attempt of one of them has failed.
+/// One readiness part for all lanes: ready when each of them consumes.
 struct LanesReadiness {
     part: ReadinessPart,
     /// Why a lane does not consume, by lane.
@@ -54,8 +55,20 @@ struct LanesReadiness {
 }
 
 impl LanesReadiness {
+    /// The lane consumes no more. Why is told by the connection, if that was lost, or by the lane
+    /// itself if it cannot consume again at once; until then it keeps the others from saying that
+    /// all is well.
+    fn note_lost(&self, lane: usize) {
+        self.causes()[lane].get_or_insert_with(|| "not consuming".to_owned());
+    }
+
+    fn causes(&self) -> MutexGuard<'_, Vec<Option<String>>> {
+        self.causes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the lane does not consume, or that it does.
     fn tell(&self, lane: usize, cause: Option<String>) {
-        let mut causes = self.causes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut causes = self.causes();
         causes[lane] = cause;
         match causes.iter().flatten().next() {
             Some(cause) => self.part.not_ready(cause.clone()),
@@ -103,7 +116,6 @@ impl AmqpConsumers {
             held: 0,
             prefetch,
             mover: Mover::new(moving.clone(), topology.clone()),
-            is_way_blocked: false,
             topology: topology.clone(),
             readiness: together.clone(),
         };
@@ -154,8 +166,6 @@ pub struct AmqpConsumer {
     held: usize,
     prefetch: u16,
     mover: Mover,
-    /// Failed events could not be moved on for too long: nothing is consumed until they can.
-    is_way_blocked: bool,
     topology: Arc<Topology>,
     readiness: Arc<LanesReadiness>,
 }
@@ -191,11 +201,8 @@ impl Consume for AmqpConsumer {
                 Err(Lost::Patience(Unsettled(cause))) => {
                     tracing::warn!(
                         cause,
-                        "failed events cannot be moved on, consumption pauses"
+                        "failed events cannot be moved on, they are handed back"
                     );
-                    let paused = format!("consumption pauses: {cause}");
-                    self.readiness.tell(self.lane, Some(paused));
-                    self.is_way_blocked = true;
                     self.hand_back().await;
                 }
             }
@@ -234,11 +241,6 @@ impl AmqpConsumer {
     /// Waits for a connection, and consumes on it. Tries for ever.
     async fn attach(&mut self) {
         let mut backoff = Backoff::reconnect();
-        while self.is_way_blocked {
-            sleep(backoff.next_delay()).await;
-            self.is_way_blocked = !self.mover.is_open();
-        }
-        backoff.reset();
         loop {
             let current = self
                 .current
@@ -252,6 +254,10 @@ impl AmqpConsumer {
             match self.consume(&incarnation).await {
                 Ok(attached) => {
                     self.readiness.tell(self.lane, None);
+                    // Lost in the same moment, and said already: it must not be contradicted.
+                    if let Some(cause) = incarnation.link.failure() {
+                        self.readiness.tell(self.lane, Some(cause));
+                    }
                     self.attached = Some(attached);
                     return;
                 }
@@ -292,13 +298,17 @@ impl AmqpConsumer {
         };
         // The broker's answer, or the end of the link: an RPC on a dead one would wait for ever.
         tokio::select! {
-            attached = attach => attached.map_err(|error| explain(&error)),
+            attached = timeout(CONSUME_TIMEOUT, attach) => match attached {
+                Ok(attached) => attached.map_err(|error| explain(&error)),
+                Err(_) => Err(format!("the broker gave no consumer within {CONSUME_TIMEOUT:?}")),
+            },
             () = incarnation.link.failed() => Err(incarnation.link.cause()),
         }
     }
 
     /// Forgets the channel and what arrived on it.
     fn detach(&mut self) -> Option<Attached> {
+        self.readiness.note_lost(self.lane);
         self.arrived.clear();
         self.held = 0;
         self.attached.take()
@@ -361,7 +371,7 @@ impl AmqpConsumer {
             return Err(Unsettled("the channel was opened anew".to_owned()));
         }
         let whole_batch = settled.len() == self.held;
-        self.held = self.held.saturating_sub(settled.len());
+        let still_held = self.held.saturating_sub(settled.len());
 
         let (mut done, failed) = self.mover.split(settled);
         let left = self.mover.move_on(failed, &mut done).await;
@@ -369,11 +379,11 @@ impl AmqpConsumer {
             // Ack after the commit, and after the confirm of what was moved. The lane has one
             // batch in hand, nothing waits behind it, and tags grow: everything up to the last tag
             // is this batch.
-            let last = done.iter().max().copied();
-            return match last {
-                Some(last) => moving::ack(&attached.channel, last, true).await,
-                None => Ok(()),
-            };
+            if let Some(last) = done.iter().max() {
+                moving::ack(&attached.channel, *last, true).await?;
+            }
+            self.held = still_held;
+            return Ok(());
         }
         for tag in done {
             moving::ack(&attached.channel, tag, false).await?;
@@ -388,6 +398,9 @@ impl AmqpConsumer {
             );
             attached.waiting.spawn(wait);
         }
+        // Only now: when this future is dropped half way, or fails, nothing that comes after it in
+        // this batch may be taken for the rest, and be acknowledged together with what is not done.
+        self.held = still_held;
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ use crate::{
 
 /// Longest time that failed events wait to be moved on. RabbitMQ ends a consumer that owes an
 /// acknowledgement for 30 minutes.
-const LONGEST_WAIT: Duration = Duration::from_mins(10);
+const LONGEST_WAIT: Duration = Duration::from_mins(20);
 /// The routing key of dead letters.
 pub(super) const DEAD: &str = "dead";
 
@@ -45,11 +45,6 @@ impl Mover {
             publisher,
             topology,
         }
-    }
-
-    /// Whether a publish would be tried at all.
-    pub(super) fn is_open(&self) -> bool {
-        self.publisher.is_open()
     }
 
     /// The tags of what is done, and what is to be moved.
@@ -111,10 +106,11 @@ impl Mover {
         left
     }
 
-    /// Tries until all are moved on and acknowledged on `channel`, which `link` carries.
+    /// Tries until all are moved on and acknowledged on `channel`, which `link` carries. When one of
+    /// these is lost it never ends, as what it holds is never settled: it is dropped with them.
     ///
     /// # Errors
-    /// The link was lost, or it took too long: they are still unsettled.
+    /// It took too long: they are still unsettled.
     pub(super) async fn move_when_possible(
         self,
         mut left: Vec<Move>,
@@ -127,7 +123,7 @@ impl Mover {
             tokio::select! {
                 () = sleep(backoff.next_delay()) => {}
                 // Its deliveries are lost with it, and the lane finds that out by itself.
-                () = link.failed() => return Ok(()),
+                () = link.failed() => std::future::pending().await,
             }
             if Instant::now() > give_up {
                 let cause = format!("{} of them for {LONGEST_WAIT:?}", left.len());
@@ -136,9 +132,9 @@ impl Mover {
             let mut moved = Vec::new();
             left = self.move_on(left, &mut moved).await;
             for tag in moved {
-                // A channel that is closed gives its deliveries back.
+                // A channel that is closed gives its deliveries back, which the lane finds out too.
                 if ack(&channel, tag, false).await.is_err() {
-                    return Ok(());
+                    std::future::pending::<()>().await;
                 }
             }
         }

@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     Server,
     confirm::{self, Job, Message},
-    connection::{AsyncOpen, Incarnation, Link, Supervised, Supervisor},
+    connection::{AsyncOpen, Link, Supervised, Supervisor},
     explain::{alarm, explain},
     message,
 };
@@ -142,13 +142,6 @@ impl ConfirmedPublisher {
             Ok(Err(_)) => Err(unavailable("the connection was lost before the confirm")),
             Err(_) => Err(unavailable("no confirm in time")),
         }
-    }
-
-    /// Whether a publish would be tried: there is a connection, and no alarm that is known of.
-    pub(super) fn is_open(&self) -> bool {
-        let current = self.supervised.current.borrow();
-        let is_open = |now: &Arc<Incarnation<Lanes>>| !now.connection.status().blocked();
-        current.as_ref().is_some_and(is_open)
     }
 
     pub(super) async fn close(&self) {

@@ -153,8 +153,6 @@ fn prepare(connection: &mut Connection, now: Millis) -> rusqlite::Result<()> {
         transaction.execute_batch(SCHEMA)?;
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     }
-    // Left by a trial that a kill cut short.
-    transaction.execute_batch("DROP TABLE IF EXISTS room")?;
     store::release(&transaction, 0..=u64::MAX)?;
     // Nothing waits longer than its delay, though the system's clock was set back meanwhile.
     transaction.execute(
@@ -170,20 +168,21 @@ fn prepare(connection: &mut Connection, now: Millis) -> rusqlite::Result<()> {
 /// and its share of the log.
 const ROOM_BYTES: u32 = 512 << 10;
 
-/// Finds out whether there is room, by taking some and giving it back, each durably.
-pub(super) fn try_for_room(connection: &mut Connection) -> rusqlite::Result<()> {
+/// Finds out whether there is room, by taking some and giving it back, each durably. What a kill in
+/// between has left is taken away by the next probe.
+pub(super) fn probe_disk(connection: &mut Connection) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     transaction.execute_batch(&format!(
-        "DROP TABLE IF EXISTS room;
-         CREATE TABLE room (bytes BLOB);
-         INSERT INTO room VALUES (randomblob({ROOM_BYTES}));"
+        "DROP TABLE IF EXISTS disk_probe;
+         CREATE TABLE disk_probe (bytes BLOB);
+         INSERT INTO disk_probe VALUES (randomblob({ROOM_BYTES}));"
     ))?;
     transaction.commit()?;
-    connection.execute_batch("DROP TABLE room")
+    connection.execute_batch("DROP TABLE disk_probe")
 }
 
 /// Whether an error may mean a full disk.
-pub(super) fn is_about_room(error: &rusqlite::Error) -> bool {
+pub(super) fn may_be_disk_full(error: &rusqlite::Error) -> bool {
     matches!(
         error.sqlite_error_code(),
         Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure)
@@ -193,7 +192,7 @@ pub(super) fn is_about_room(error: &rusqlite::Error) -> bool {
 /// After an error that may mean a full disk: folds the log, which cannot grow, into the file, which
 /// may have free pages, so that the log starts again from its beginning.
 pub(super) fn make_room(connection: &Connection, error: &rusqlite::Error) {
-    if is_about_room(error) {
+    if may_be_disk_full(error) {
         // It may fail as well; the next error tries again.
         let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
     }

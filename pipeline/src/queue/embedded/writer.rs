@@ -162,15 +162,15 @@ impl Writer {
                     return next;
                 }
             }
-            self.try_for_room();
+            self.probe_disk();
         }
     }
 
-    fn try_for_room(&mut self) {
+    fn probe_disk(&mut self) {
         self.trial = None;
         self.synchronous = None;
         let found = file::set_synchronous(&self.connection, true)
-            .and_then(|()| file::try_for_room(&mut self.connection));
+            .and_then(|()| file::probe_disk(&mut self.connection));
         match found {
             Ok(()) => {
                 self.publishing.recovered();

@@ -8,13 +8,13 @@ use crate::retry::Backoff;
 /// Told in the log when it changes, and only then.
 ///
 /// On a full disk some transactions still succeed: a small one, or one that finds the log folded.
-/// That is no recovery, and who says so takes it back a moment later. So a problem that is about
-/// room ends with a trial that takes some ([`file::try_for_room`]), any other with a success.
+/// That is no recovery, and who says so takes it back a moment later. So a problem that may be a
+/// full disk ends with a probe that takes some room ([`file::probe_disk`]), any other with a success.
 pub(super) struct Health {
     operation: &'static str,
     /// What is told.
     problem: Option<String>,
-    wants_room: bool,
+    is_disk_full: bool,
     /// Whether the last one failed.
     pub(super) is_failing: bool,
     /// Delays between tries while it does.
@@ -26,7 +26,7 @@ impl Health {
         Self {
             operation,
             problem: None,
-            wants_room: false,
+            is_disk_full: false,
             is_failing: false,
             backoff: Backoff::weather(),
         }
@@ -46,7 +46,7 @@ impl Health {
             self.is_failing = false;
             self.backoff.reset();
         }
-        if !self.wants_room {
+        if !self.is_disk_full {
             self.recovered();
         }
         Ok(())
@@ -58,15 +58,15 @@ impl Health {
             tracing::error!(operation, %error, "the queue's file cannot be written");
         }
         self.is_failing = true;
-        self.wants_room |= file::is_about_room(error);
+        self.is_disk_full |= file::may_be_disk_full(error);
         let problem = format!("its file cannot be written: {error}");
         self.problem = Some(problem.clone());
         problem
     }
 
-    /// A trial has succeeded, or what failed is not about room.
+    /// A probe has found room, or what failed had nothing to do with it.
     pub(super) fn recovered(&mut self) {
-        self.wants_room = false;
+        self.is_disk_full = false;
         if self.problem.take().is_some() {
             let operation = self.operation;
             tracing::info!(operation, "the queue's file can be written again");
