@@ -139,7 +139,9 @@ async fn begin(
     let transaction = db.begin().await?;
     let opening = opening.map(|sql| format!("{sql}; ")).unwrap_or_default();
     let isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
-    let lock = format!("{isolation}; {opening}SELECT pg_advisory_xact_lock({LOCK})");
+    // A server that cannot reach us any more must not keep the locks: nothing here leaves it idle.
+    let idle = "SET LOCAL idle_in_transaction_session_timeout = '60s'";
+    let lock = format!("{isolation}; {idle}; {opening}SELECT pg_advisory_xact_lock({LOCK})");
     transaction.execute_unprepared(&lock).await?;
     Ok(transaction)
 }

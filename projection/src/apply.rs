@@ -34,7 +34,7 @@ const CONTENTION_TRIES: usize = 5;
 /// Longest time for one transaction or question. What takes longer has lost its connection, or is
 /// stuck behind somebody's lock; it is tried again. Shorter than the grace period of a process, so
 /// that a mute database does not turn a polite stop into a forced one.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 const _: () = assert!(ANSWER_WITHIN.as_secs() < GRACE.as_secs());
 /// A transaction is some ten round trips: if one takes longer than this, none ends within
 /// [`ANSWER_WITHIN`].
@@ -66,6 +66,9 @@ pub struct Projection {
 /// Most users remembered for that. More means that something else is going on; then each is found
 /// out again.
 const MOST_LOCKED: usize = 1000;
+
+/// How many locked users of one batch are waited for.
+const MOST_WAITED_FOR: usize = 3;
 
 /// How events become rows.
 #[derive(Clone, Debug, Default)]
@@ -105,7 +108,8 @@ impl Projection {
     }
 
     async fn try_apply(&self, batch: &mut Batch<'_>) -> Result<(), Unavailable> {
-        let (mut alone, mut together) = batch.open_apart(&self.locked_users());
+        let locked = self.locked_users();
+        let (mut alone, mut together) = batch.open_apart(&locked);
         while !together.is_empty() {
             match self
                 .try_together(batch, &together, DbOperation::ApplyBatch)
@@ -135,9 +139,20 @@ impl Projection {
                 batch.decide(index, verdict);
                 continue;
             }
-            let verdict = self.apply_one(batch, index).await?;
+            // Others must not wait long behind many users who are locked.
+            let was_locked = clerk_id.as_ref().is_some_and(|id| locked.contains(id));
+            let lock_timeout = if was_locked || postponed.len() >= MOST_WAITED_FOR {
+                LockTimeout::Brief
+            } else {
+                LockTimeout::Short
+            };
+            let verdict = self.apply_one(batch, index, lock_timeout).await?;
             if let Some(clerk_id) = clerk_id {
                 let is_locked = matches!(verdict, Verdict::Postpone(_));
+                if is_locked && postponed.is_empty() {
+                    // Rows, or a whole table? A table that is held keeps everybody waiting.
+                    self.may_write().await?;
+                }
                 self.note_locked(&clerk_id, is_locked);
                 if is_locked {
                     postponed.insert(clerk_id, verdict.clone());
@@ -167,9 +182,14 @@ impl Projection {
 
     /// One event in its own transaction: whatever fails now is its own fault, or that of whoever
     /// holds its user's row.
-    async fn apply_one(&self, batch: &Batch<'_>, index: usize) -> Result<Verdict, Unavailable> {
+    async fn apply_one(
+        &self,
+        batch: &Batch<'_>,
+        index: usize,
+        lock_timeout: LockTimeout,
+    ) -> Result<Verdict, Unavailable> {
         let applied = self
-            .transact(batch, &[index], DbOperation::ApplyOne, LockTimeout::Short)
+            .transact(batch, &[index], DbOperation::ApplyOne, lock_timeout)
             .await;
         let verdict = match applied {
             Ok(outcomes) => Verdict::Applied(outcomes[0]),
@@ -178,8 +198,6 @@ impl Projection {
                 return Err(Unavailable(what));
             }
             Err(TransactionError::Contention(Contention::LockTimeout(what))) => {
-                // Rows, or a whole table? A table that is held keeps everybody waiting.
-                self.may_write().await?;
                 Verdict::Postpone(Failure::new(Reason::RowLocked, what))
             }
             Err(

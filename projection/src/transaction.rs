@@ -14,6 +14,7 @@ use sea_orm::{
 };
 
 use crate::{
+    apply::ANSWER_WITHIN,
     batch::Batch,
     change::Read,
     database::Database,
@@ -51,22 +52,28 @@ pub(crate) enum LockTimeout {
     /// 8 s. A transaction may wait twice: for another worker, which waits itself, and then for what
     /// that one had waited for. Both together are less than our patience with the whole.
     Long,
-    /// 1 s: long enough for a transaction of another worker; who has waited before need not again.
+    /// 1 s: long enough for a transaction of another worker.
     Short,
+    /// 50 ms: for a row that somebody was seen to hold.
+    Brief,
 }
 
 impl LockTimeout {
     /// The server's own limits, for the transaction alone (nothing rests on the session, so
-    /// PgBouncer may stand between). The locks of a worker whose machine has vanished are free
-    /// again after a minute.
+    /// PgBouncer may stand between). A shorter `statement_timeout` of the role would end a wait for
+    /// a lock before its own limit, and look like another fault. The locks of a worker whose machine
+    /// has vanished are free again after a minute.
     fn limits(self) -> String {
         let wait = match self {
             Self::Long => "8s",
             Self::Short => "1s",
+            Self::Brief => "50ms",
         };
         format!(
             "SET LOCAL lock_timeout = '{wait}'; \
-             SET LOCAL idle_in_transaction_session_timeout = '60s'"
+             SET LOCAL statement_timeout = '{}s'; \
+             SET LOCAL idle_in_transaction_session_timeout = '60s'",
+            ANSWER_WITHIN.as_secs()
         )
     }
 }

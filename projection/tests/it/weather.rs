@@ -372,7 +372,11 @@ fn words(batch: Batch<'_>) -> Vec<String> {
 #[tokio::test]
 async fn a_row_that_somebody_holds_postpones_its_user_and_nobody_else() {
     let db = Db::postgres().await;
-    let projection = db.projection();
+    // Of the role, or of the database, and shorter than the wait for a lock.
+    let impatient = "SET statement_timeout = '3s'";
+    db.execute(&format!("ALTER DATABASE \"{}\" {impatient}", db.name()))
+        .await;
+    let projection = by_url(&db.url, 2).await;
     projection
         .apply(&mut projection.read(&events()))
         .await
