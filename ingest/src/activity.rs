@@ -121,8 +121,10 @@ impl Activity {
             state.stage = Stage::Idle;
             // Of a chunked body the length is unknown: assume that nothing came after it.
             let received = state.received;
-            state.accounted =
-                length_on_the_wire(request).map_or(received, |length| state.accounted + length);
+            state.accounted = length_on_the_wire(request).map_or(received, |length| {
+                // Announced by the client, and up to any number.
+                state.accounted.saturating_add(length)
+            });
         }
         drop(state);
         InRequest(self.clone())
@@ -233,7 +235,7 @@ fn length_on_the_wire<B: Body>(request: &Request<B>) -> Option<u64> {
         .map(|(name, value)| name.as_str().len() + value.len() + HEADER)
         .sum();
     let head = request.method().as_str().len() + target + REQUEST_LINE + headers + END;
-    Some(head as u64 + body)
+    body.checked_add(head as u64)
 }
 
 #[cfg(test)]
@@ -363,6 +365,33 @@ mod tests {
         assert!(!activity.has_more_waiting());
         activity.received(b"POST");
         assert!(activity.has_more_waiting());
+    }
+
+    #[test]
+    fn a_length_up_to_the_last_number_is_borne() {
+        struct Announced(u64);
+        impl Body for Announced {
+            type Data = bytes::Bytes;
+            type Error = std::convert::Infallible;
+            fn poll_frame(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>>
+            {
+                std::task::Poll::Pending
+            }
+            fn size_hint(&self) -> hyper::body::SizeHint {
+                hyper::body::SizeHint::with_exact(self.0)
+            }
+        }
+        for length in [u64::MAX, u64::MAX - 2, u64::MAX / 2] {
+            let activity = Arc::new(Activity::new(Instant::now()));
+            for _ in 0..3 {
+                activity.received(WIRE);
+                let request = Request::post("/hook").body(Announced(length)).unwrap();
+                drop(activity.begin(&request));
+            }
+        }
     }
 
     #[test]
