@@ -12,6 +12,7 @@ pub mod config;
 mod connection;
 mod drain;
 mod envelope;
+mod places;
 pub mod process;
 mod refusal;
 mod server;
