@@ -24,6 +24,20 @@ pub(crate) struct Limits {
     pub(crate) idle: Duration,
 }
 
+/// The most of either while others wait for a place: a head takes a round trip, and who rests can
+/// come again. Short enough that a few rounds of places fit into a sender's patience.
+pub(crate) const CROWDED: Duration = Duration::from_millis(500);
+
+impl Limits {
+    /// The limits while every place is taken and somebody waits for one.
+    pub(crate) fn crowded(self) -> Self {
+        Self {
+            head: self.head.min(CROWDED),
+            idle: self.idle.min(CROWDED),
+        }
+    }
+}
+
 /// What the watchdog should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {

@@ -10,6 +10,7 @@ mod activity;
 mod complaint;
 pub mod config;
 mod connection;
+mod crowd;
 mod drain;
 mod envelope;
 mod places;

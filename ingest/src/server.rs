@@ -5,14 +5,14 @@ use std::{io, sync::Arc, time::Duration};
 use clerk_sync_pipeline::{lifecycle::Shutdown, queue::Publish, telemetry::Metrics};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::{sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    activity::Limits, config::IngestArgs, connection::Connections, drain::Drain, verify::Verifier,
-    webhook::Webhook,
+    activity::Limits, config::IngestArgs, connection::Connections, crowd::Crowd, drain::Drain,
+    verify::Verifier, webhook::Webhook,
 };
 
 /// How long open connections are still served as if nothing had happened, except that each answer
@@ -36,7 +36,7 @@ pub async fn run<P: Publish>(
 ) {
     let tasks = TaskTracker::new();
     let drain = Drain::default();
-    let places = Arc::new(Semaphore::new(args.max_connections));
+    let crowd = Crowd::new(args.max_connections);
     let limits = Limits {
         head: args.head_timeout,
         idle: args.idle_timeout,
@@ -44,6 +44,7 @@ pub async fn run<P: Publish>(
     let connections = Arc::new(Connections::new(
         Webhook::new(args, verifier, publisher, metrics),
         limits,
+        crowd.clone(),
         drain.clone(),
         tasks.clone(),
     ));
@@ -60,10 +61,19 @@ pub async fn run<P: Publish>(
     };
 
     loop {
-        tokio::select! {
+        let stream = tokio::select! {
             biased;
             () = shutdown.requested() => break,
-            (stream, place) = accept(&listener, &places) => serve(stream, Some(place)),
+            stream = accept(&listener) => stream,
+        };
+        // Further ones wait in the kernel's backlog.
+        tokio::select! {
+            biased;
+            place = crowd.place() => serve(stream, Some(place)),
+            () = shutdown.requested() => {
+                serve(stream, None);
+                break;
+            }
         }
     }
 
@@ -82,19 +92,11 @@ pub async fn run<P: Publish>(
     }
 }
 
-/// The next connection, once there is a place for it: until then it waits in the kernel's backlog.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = places
-        .clone()
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+/// The next connection.
+async fn accept(listener: &TcpListener) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, _)) => return stream,
             // The client is gone again already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {

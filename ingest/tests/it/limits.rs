@@ -267,6 +267,26 @@ async fn a_slow_body_gives_its_place_to_a_request_that_is_there() {
 }
 
 #[tokio::test]
+async fn who_rests_gives_way_to_who_waits_for_a_connection() {
+    let rig = Rig::with(|args| args.max_connections = 2).await;
+    let mut new = rig.connect().await;
+    let mut served = rig.connect().await;
+    served.send(&signed("msg_1", BODY)).await;
+    served.answer().await.is_accepted();
+    // Long before the 5 s of the one and the 75 s of the other.
+    let started = Instant::now();
+    rig.ask(&signed("msg_2", BODY)).await.is_accepted();
+    rig.ask(&signed("msg_3", BODY)).await.is_accepted();
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        started.elapsed()
+    );
+    new.closed().await;
+    served.closed().await;
+}
+
+#[tokio::test]
 async fn connections_over_the_cap_wait_and_are_served() {
     let mut rig = Rig::with(|args| args.max_connections = 2).await;
     let idle = [rig.connect().await, rig.connect().await];
