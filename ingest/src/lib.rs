@@ -13,6 +13,7 @@ mod connection;
 mod crowd;
 mod drain;
 mod envelope;
+mod files;
 mod places;
 pub mod process;
 mod refusal;

@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     activity::Limits, config::IngestArgs, connection::Connections, crowd::Crowd, drain::Drain,
-    verify::Verifier, webhook::Webhook,
+    files, verify::Verifier, webhook::Webhook,
 };
 
 /// How long open connections are still served as if nothing had happened, except that each answer
@@ -26,6 +26,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// Answering, closing and waiting each have a time limit, so it returns within about 15 s of the
 /// request; the caller's grace period is the last resort.
+///
+/// Raises the process's limit of open files when that is needed for `args.max_connections`.
 pub async fn run<P: Publish>(
     args: IngestArgs,
     verifier: Verifier,
@@ -36,7 +38,7 @@ pub async fn run<P: Publish>(
 ) {
     let tasks = TaskTracker::new();
     let drain = Drain::default();
-    let crowd = Crowd::new(args.max_connections);
+    let crowd = Crowd::new(files::room_for(args.max_connections));
     let limits = Limits {
         head: args.head_timeout,
         idle: args.idle_timeout,
