@@ -29,8 +29,9 @@ use crate::{
 
 /// Largest head, and the largest read: hyper keeps both in one buffer.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Most requests at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 256;
+/// Most requests at a time on one HTTP/2 connection: the least that RFC 9113 advises (6.5.2). An
+/// answer whose client gives it no window is held, with some 5 KiB.
+const MAX_STREAMS: u32 = 100;
 /// Most bytes of one body that a client may send ahead of us, and of all bodies of a connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
