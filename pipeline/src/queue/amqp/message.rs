@@ -34,11 +34,7 @@ pub(super) fn properties(event: &Event) -> BasicProperties {
 
 /// The properties of a failed event on its way to a rung or to the dead letters. Made anew: what
 /// the broker added (`x-death` and its kin) is not carried on.
-pub(super) fn failed_properties(
-    delivery: &Delivery,
-    failure: &Failure,
-    now: Millis,
-) -> BasicProperties {
+pub(super) fn failed_properties(delivery: &Delivery, failure: &Failure, now: Millis) -> BasicProperties {
     let mut headers = headers(&delivery.event);
     let attempt = i64::from(delivery.attempt) + 1;
     let first = delivery.first_failed_at.unwrap_or(now);
@@ -90,10 +86,10 @@ pub(super) fn delivery(message: lapin::message::Delivery, incarnation: u64) -> D
             AMQPValue::LongString(text) => Some(text.to_string()),
             _ => None,
         });
+    // A number beyond the last one stays beyond every limit, and does not begin anew at 0.
     let count = |name| {
-        number(name)
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or_default()
+        let number = number(name).unwrap_or_default().max(0);
+        u32::try_from(number).unwrap_or(u32::MAX)
     };
     Delivery {
         attempt: count(ATTEMPT),
