@@ -25,3 +25,9 @@ mod webhook;
 
 pub use config::IngestArgs;
 pub use server::run;
+
+/// What only the fuzz targets need (tests/properties).
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::envelope::event_type;
+}

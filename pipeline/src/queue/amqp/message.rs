@@ -28,13 +28,13 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 const PERSISTENT: u8 = 2;
 
 /// The properties of a first publish.
-pub(super) fn properties(event: &Event) -> BasicProperties {
+pub fn properties(event: &Event) -> BasicProperties {
     base(event).with_headers(headers(event))
 }
 
 /// The properties of a failed event on its way to a rung or to the dead letters. Made anew: what
 /// the broker added (`x-death` and its kin) is not carried on.
-pub(super) fn failed_properties(delivery: &Delivery, failure: &Failure, now: Millis) -> BasicProperties {
+pub fn failed_properties(delivery: &Delivery, failure: &Failure, now: Millis) -> BasicProperties {
     let mut headers = headers(&delivery.event);
     let attempt = i64::from(delivery.attempt) + 1;
     let first = delivery.first_failed_at.unwrap_or(now);
@@ -76,7 +76,7 @@ fn text(text: &str) -> AMQPValue {
 
 /// A message as a delivery. Nothing is refused: what others published by hand is given an id made
 /// of its bytes, and will be found malformed where payloads are understood.
-pub(super) fn delivery(message: lapin::message::Delivery, incarnation: u64) -> Delivery {
+pub fn delivery(message: lapin::message::Delivery, incarnation: u64) -> Delivery {
     let properties = &message.properties;
     let headers = properties.headers().as_ref();
     let number = |name: &str| headers.and_then(|table| integer(table.inner().get(name)?));
