@@ -1,10 +1,13 @@
 //! Processes, servers and a sender for the tests.
 
 pub(crate) mod clerk;
+#[cfg(target_os = "linux")]
+pub(crate) mod measure;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod rights;
 pub(crate) mod servers;
+pub(crate) mod wire;
 
 use std::{future::Future, time::Duration};
 

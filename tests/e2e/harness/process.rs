@@ -52,9 +52,14 @@ pub(crate) fn base_env() -> Env {
 
 /// A command of ours with a clean environment, in a folder without a `.env`.
 pub(crate) fn command(name: &str, args: &[&str], env: &Env) -> Command {
-    let mut command = Command::new(binary(name));
+    let mut command = clean(binary(name), env);
+    command.args(args);
     command
-        .args(args)
+}
+
+fn clean(program: impl AsRef<std::ffi::OsStr>, env: &Env) -> Command {
+    let mut command = Command::new(program);
+    command
         .env_clear()
         .env("PATH", std::env::var("PATH").unwrap_or_default())
         .envs(env)
@@ -78,11 +83,27 @@ pub(crate) async fn run(name: &str, args: &[&str], env: &Env) -> (ExitStatus, St
 
 impl Process {
     pub(crate) fn start(name: &str, args: &[&str], env: &Env) -> Self {
-        let mut child = command(name, args, env).spawn().unwrap();
+        Self::spawn(command(name, args, env))
+    }
+
+    /// After a preparation in a shell: `ulimit -n 100`.
+    pub(crate) fn start_after(preparation: &str, name: &str, env: &Env) -> Self {
+        let script = format!("{preparation} && exec \"$0\"");
+        let mut command = clean("sh", env);
+        command.args(["-c", &script]).arg(binary(name));
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let lines = Arc::default();
         collect(child.stdout.take().unwrap(), &lines);
         collect(child.stderr.take().unwrap(), &lines);
         Self { child, lines }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
     }
 
     /// Everything it has said so far.
@@ -138,7 +159,7 @@ impl Process {
     }
 
     pub(crate) fn signal(&self, signal: &str) {
-        let id = self.child.id().expect("it runs").to_string();
+        let id = self.id().to_string();
         let sent = std::process::Command::new("kill")
             .args([signal, &id])
             .status()
