@@ -23,20 +23,47 @@ impl Crowd {
         }
     }
 
-    /// A place, once there is one. One caller at a time.
+    /// A place, once there is one.
     pub(crate) async fn place(&self) -> OwnedSemaphorePermit {
-        let places = self.places.clone();
-        if let Ok(place) = places.clone().try_acquire_owned() {
-            self.waiting.store(false, Ordering::Relaxed);
-            return place;
+        if self.places.available_permits() == 0 {
+            self.waiting.store(true, Ordering::Relaxed);
         }
-        // It stays so for as long as connections come faster than places: until one does not wait.
-        self.waiting.store(true, Ordering::Relaxed);
-        let place = places.acquire_owned().await;
+        let place = self.places.clone().acquire_owned().await;
         place.expect("the semaphore is never closed")
+    }
+
+    /// The kernel has no connection for us: nobody is waiting.
+    ///
+    /// A place that was free is no sign of that. Places become free many at a time, and the rest
+    /// of those that are to leave would not hear that there are more to come.
+    pub(crate) fn nobody_waits(&self) {
+        self.waiting.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn somebody_waits_until_nobody_is_left_outside() {
+        let crowd = Crowd::new(2);
+        let first = crowd.place().await;
+        let second = crowd.place().await;
+        assert!(!crowd.is_waiting(), "there was a place for each");
+        assert!(crowd.place().now_or_never().is_none());
+        assert!(crowd.is_waiting());
+        drop((first, second));
+        let _third = crowd.place().await;
+        assert!(crowd.is_waiting(), "more may stand behind the third");
+        crowd.nobody_waits();
+        let _fourth = crowd.place().await;
+        assert!(!crowd.is_waiting());
     }
 }

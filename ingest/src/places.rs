@@ -1,8 +1,8 @@
 //! Places for requests in flight: they bound the memory that bodies take.
 //!
 //! When all are taken, the request that has waited longest for the rest of its body gives its
-//! place to a new one. So slow bodies, however many, take no place from a sender who brings his
-//! own at once; and a request whose body is there is never sent away again.
+//! place to a new one. So slow bodies, however many, keep nobody out who sends a whole request at
+//! once; and a request whose body is there is never sent away again.
 
 use std::{
     collections::BTreeMap,
@@ -51,8 +51,8 @@ impl Places {
         }
     }
 
-    /// A free place, or else that of the longest-waiting reader. `None` when everybody has his
-    /// body and waits for the queue.
+    /// A free place, or else that of the longest-waiting reader. `None` when all bodies are there
+    /// and wait for the queue.
     pub(crate) fn take(&self) -> Option<Place<'_>> {
         let one_less = |free: usize| free.checked_sub(1);
         let is_free = self

@@ -1,8 +1,9 @@
 //! The webhook port: accept, hand over, and stop without cutting anyone off.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use clerk_sync_pipeline::{lifecycle::Shutdown, queue::Publish, telemetry::Metrics};
+use futures_util::FutureExt as _;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::OwnedSemaphorePermit,
@@ -66,7 +67,7 @@ pub async fn run<P: Publish>(
         let stream = tokio::select! {
             biased;
             () = shutdown.requested() => break,
-            stream = accept(&listener) => stream,
+            stream = accept(&listener, &crowd) => stream,
         };
         // Further ones wait in the kernel's backlog.
         tokio::select! {
@@ -94,10 +95,18 @@ pub async fn run<P: Publish>(
     }
 }
 
-/// The next connection.
-async fn accept(listener: &TcpListener) -> TcpStream {
+/// The next connection. When there is none yet, the crowd outside is gone.
+async fn accept(listener: &TcpListener, crowd: &Crowd) -> TcpStream {
     loop {
-        match listener.accept().await {
+        let mut next = pin!(listener.accept());
+        let accepted = match next.as_mut().now_or_never() {
+            Some(accepted) => accepted,
+            None => {
+                crowd.nobody_waits();
+                next.await
+            }
+        };
+        match accepted {
             Ok((stream, _)) => return stream,
             // The client is gone again already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
