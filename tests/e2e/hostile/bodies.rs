@@ -62,6 +62,9 @@ async fn a_signed_body_that_is_not_utf8_is_401() {
         .await;
 }
 
+/// What the whole way may take: the bodies of a batch, and what is made of them.
+const WHOLE_WAY: u64 = 64 * MIB;
+
 /// Sends every case, signed, through the whole pipeline in one process.
 async fn each_comes_to_its_end(db: TestDb, queue: Option<&TestQueue>) {
     let folder = TempDir::new().unwrap();
@@ -79,6 +82,8 @@ async fn each_comes_to_its_end(db: TestDb, queue: Option<&TestQueue>) {
         .into_iter()
         .filter(|case| case.letter.text().is_some())
         .collect();
+    let resident_before = up.memory("VmRSS");
+    up.forget_peak();
     for case in &sent {
         deliver(&client(), &url, &case.letter).await;
     }
@@ -89,6 +94,17 @@ async fn each_comes_to_its_end(db: TestDb, queue: Option<&TestQueue>) {
         db.ledger().await == all
     })
     .await;
+
+    let grown = up.memory("VmHWM").saturating_sub(resident_before);
+    let bodies: usize = sent.iter().map(|case| case.letter.body.len()).sum();
+    println!(
+        "{} hostile bodies of {} MiB in all: resident {} MiB before, grew by {} MiB at most",
+        sent.len(),
+        bodies as u64 / MIB,
+        resident_before / MIB,
+        grown / MIB
+    );
+    assert!(grown <= WHOLE_WAY, "grew by {grown} bytes");
 
     for case in &sent {
         let outcome = db.outcome(&case.letter.id).await.unwrap();
@@ -160,7 +176,8 @@ async fn each_comes_to_its_end(db: TestDb, queue: Option<&TestQueue>) {
         })
         .await;
     }
-    up.stop().await;
+    let output = up.stop().await;
+    assert!(!output.contains("panicked"), "{output}");
     db.remove().await;
 }
 

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::{
-    http2::{HELLO, request_to},
+    http2::{HELLO, is_answered, request_to},
     siege::{PATH, PER_CONNECTION, Siege, signed_lines},
 };
 use crate::harness::{
@@ -24,6 +24,15 @@ fn is_admin(answer: &str) -> bool {
 async fn the_webhook_port_has_nothing_of_the_admin_port() {
     let siege = Siege::lay().await;
     let admin = siege.admin_address().await;
+    for path in ADMIN_PATHS {
+        let mut wire = Wire::connect(admin).await;
+        wire.send(
+            format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").as_bytes(),
+        )
+        .await;
+        let said = wire.until_closed().await;
+        assert!(is_admin(&lossy(&said)), "{path}: {}", lossy(&said));
+    }
     let mut requests = Vec::new();
     for path in ADMIN_PATHS {
         let name = path.trim_start_matches('/');
@@ -99,6 +108,7 @@ async fn the_webhook_port_has_nothing_of_the_admin_port() {
     }
     for said in join_all(asked).await {
         assert!(!is_admin(&lossy(&said)), "{}", lossy(&said));
+        assert!(is_answered(&said), "{said:?}");
     }
     siege
         .lifted("the way to the other door", PER_CONNECTION)

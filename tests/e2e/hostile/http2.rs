@@ -7,12 +7,17 @@ use futures_util::future::join_all;
 
 use self::frame::{
     CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, ENHANCE_YOUR_CALM, FLOW_CONTROL_ERROR,
-    HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, frames, goaway, streams,
-    text,
+    HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, frames, goaway,
+    streams, text,
 };
 use self::storm::unsigned_block;
-pub(super) use self::{frame::HELLO, storm::request_to};
-use super::siege::{KIB, MIB, PER_CONNECTION, Siege};
+pub(super) use self::{
+    frame::{HELLO, is_answered},
+    storm::request_to,
+};
+use super::siege::{KIB, MIB, PATH, PER_CONNECTION, Siege};
+use crate::harness::clerk::{created, now, sign};
+
 /// What a stream may take: its state, its request, its answer, its task.
 const PER_STREAM: u64 = 8 * KIB;
 /// The most streams that the server lets a connection have.
@@ -264,5 +269,40 @@ async fn what_is_not_http_2_ends_the_connection() {
     }
     siege
         .lifted("frames that break the protocol", PER_CONNECTION)
+        .await;
+}
+
+/// Signed, and with a body of another length than the head says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_length_that_lies_is_refused_over_http_2_too() {
+    let siege = Siege::lay().await;
+    let letter = created("user_1", "a@a.example");
+    let stamp = now().to_string();
+    let signature = sign(&letter.id, now(), &letter.body);
+    let request = |signature: &str, length: usize| {
+        let fields = [
+            ("svix-id", &*letter.id),
+            ("svix-timestamp", &stamp),
+            ("svix-signature", signature),
+            ("content-length", &length.to_string()),
+        ];
+        let head = frame(HEADERS, END_HEADERS, 1, &block(PATH, &fields));
+        [head, frame(DATA, END_STREAM, 1, &letter.body)].concat()
+    };
+    let whole = letter.body.len();
+    let mut requests = vec![request("v1,forged", whole)];
+    for length in [0, 1, whole - 1, whole + 1, usize::MAX] {
+        requests.push(request(&signature, length));
+    }
+    // An HTTP/2 connection stays until it is idle, so all of them at once.
+    for answers in join_all(requests.iter().map(|request| siege.storm(1, request))).await {
+        assert!(is_answered(&answers[0]));
+    }
+    // The first, whose length is right, was read to its end: so the frames are.
+    let requests = "clerk_sync_webhook_requests_total";
+    let unbelieved = siege.metric(requests, "\"signature_mismatch\"").await;
+    assert!((unbelieved - 1.0).abs() < 0.5, "{unbelieved}");
+    siege
+        .lifted("lengths that lie in HTTP/2", PER_CONNECTION)
         .await;
 }

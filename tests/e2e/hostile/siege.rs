@@ -68,8 +68,14 @@ impl Siege {
         let mut env: Env = base_env();
         queue.env(&mut env);
         env.insert("CLERK_WEBHOOK_SIGNING_SECRET", SECRET.to_owned());
-        // Not the 75 s of the default, which each test would wait for.
-        env.insert("IDLE_TIMEOUT", "5s".to_owned());
+        // Not the 5 s, 4 s and 75 s of the defaults, which the tests would wait for.
+        for (limit, time) in [
+            ("HEAD_TIMEOUT", "2s"),
+            ("BODY_TIMEOUT", "2s"),
+            ("IDLE_TIMEOUT", "1s"),
+        ] {
+            env.insert(limit, time.to_owned());
+        }
         env.extend(
             settings
                 .iter()
@@ -150,6 +156,8 @@ impl Siege {
     /// answered 204 in time, and nothing else was queued or answered 2xx.
     pub(super) async fn lifted(self, what: &str, bound: u64) {
         let peak = self.ingest.memory("VmHWM");
+        let output = self.ingest.output();
+        assert!(!output.contains("panicked"), "{what}: {output}");
         eventually("the attackers' connections are closed", SOON, async || {
             // Two of the polite client's may be open.
             self.files() <= 4

@@ -76,6 +76,12 @@ pub(super) fn goaway(bytes: &[u8]) -> Option<u32> {
         .last()
 }
 
+/// Whether a request was answered, or its stream was reset, or its connection ended, for it.
+pub(in super::super) fn is_answered(bytes: &[u8]) -> bool {
+    frames(bytes).any(|(kind, ..)| [HEADERS, RST_STREAM].contains(&kind))
+        || goaway(bytes).is_some_and(|code| code != 0)
+}
+
 /// Kind, flags, stream and payload of each whole frame.
 pub(super) fn frames(mut bytes: &[u8]) -> impl Iterator<Item = (u8, u8, u32, &[u8])> {
     std::iter::from_fn(move || {
