@@ -132,8 +132,9 @@ async fn two_thousand_idle_connections_are_served_around_and_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_in_every_place_are_closed_early_for_others() {
-    // An HTTP/2 connection may rest between requests, so one that has made none may too.
-    let siege = Siege::with(&[("MAX_CONNECTIONS", "300")]).await;
+    // An HTTP/2 connection may rest between requests, so one that has made none may too: for longer
+    // than the polite client waits.
+    let siege = Siege::with(&[("MAX_CONNECTIONS", "300"), ("IDLE_TIMEOUT", "5s")]).await;
     let mut wires = Vec::new();
     for _ in 0..600 {
         let mut wire = siege.connect().await;
