@@ -11,6 +11,7 @@ use std::{
 };
 
 use reqwest::Client;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::harness::{
     SOON,
@@ -57,13 +58,14 @@ impl Siege {
         Self::with(&[]).await
     }
 
-    /// With settings of its own.
+    /// With settings of its own, and the number of files that many systems give.
     pub(super) async fn with(settings: &[(&'static str, &str)]) -> Self {
-        Self::after("true", settings).await
+        Self::after("ulimit -S -n 1024", settings).await
     }
 
     /// After a preparation in a shell.
     pub(super) async fn after(preparation: &str, settings: &[(&'static str, &str)]) -> Self {
+        ask_for_files();
         let queue = TestQueue::new().await;
         let mut env: Env = base_env();
         queue.env(&mut env);
@@ -206,6 +208,16 @@ impl Siege {
         self.ingest.stop().await;
         self.queue.remove().await;
     }
+}
+
+/// The attackers' connections are files of this process; many systems give it 1,024 unasked.
+fn ask_for_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, most).expect("up to its maximum, it is given");
 }
 
 pub(super) const PATH: &str = "/api/webhooks/clerk";
