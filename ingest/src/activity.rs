@@ -24,6 +24,20 @@ pub(crate) struct Limits {
     pub(crate) idle: Duration,
 }
 
+/// The most of either while others wait for a place: a head takes a round trip, and who rests can
+/// come again. Short enough that a few rounds of places fit into a sender's patience.
+pub(crate) const CROWDED: Duration = Duration::from_millis(500);
+
+impl Limits {
+    /// The limits while every place is taken and somebody waits for one.
+    pub(crate) fn crowded(self) -> Self {
+        Self {
+            head: self.head.min(CROWDED),
+            idle: self.idle.min(CROWDED),
+        }
+    }
+}
+
 /// What the watchdog should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -121,8 +135,10 @@ impl Activity {
             state.stage = Stage::Idle;
             // Of a chunked body the length is unknown: assume that nothing came after it.
             let received = state.received;
-            state.accounted =
-                length_on_the_wire(request).map_or(received, |length| state.accounted + length);
+            state.accounted = length_on_the_wire(request).map_or(received, |length| {
+                // Announced by the client, and up to any number.
+                state.accounted.saturating_add(length)
+            });
         }
         drop(state);
         InRequest(self.clone())
@@ -233,7 +249,7 @@ fn length_on_the_wire<B: Body>(request: &Request<B>) -> Option<u64> {
         .map(|(name, value)| name.as_str().len() + value.len() + HEADER)
         .sum();
     let head = request.method().as_str().len() + target + REQUEST_LINE + headers + END;
-    Some(head as u64 + body)
+    body.checked_add(head as u64)
 }
 
 #[cfg(test)]
@@ -363,6 +379,33 @@ mod tests {
         assert!(!activity.has_more_waiting());
         activity.received(b"POST");
         assert!(activity.has_more_waiting());
+    }
+
+    #[test]
+    fn a_length_up_to_the_last_number_is_borne() {
+        struct Announced(u64);
+        impl Body for Announced {
+            type Data = bytes::Bytes;
+            type Error = std::convert::Infallible;
+            fn poll_frame(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Option<Result<hyper::body::Frame<bytes::Bytes>, Self::Error>>>
+            {
+                std::task::Poll::Pending
+            }
+            fn size_hint(&self) -> hyper::body::SizeHint {
+                hyper::body::SizeHint::with_exact(self.0)
+            }
+        }
+        for length in [u64::MAX, u64::MAX - 2, u64::MAX / 2] {
+            let activity = Arc::new(Activity::new(Instant::now()));
+            for _ in 0..3 {
+                activity.received(WIRE);
+                let request = Request::post("/hook").body(Announced(length)).unwrap();
+                drop(activity.begin(&request));
+            }
+        }
     }
 
     #[test]

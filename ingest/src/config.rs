@@ -72,10 +72,10 @@ pub struct IngestArgs {
     /// Longest time that a connection may rest between requests
     #[arg(long, env, default_value = "75s", value_name = "TIME", value_parser = timeout)]
     pub idle_timeout: Duration,
-    /// Most open connections; further ones wait to be accepted
+    /// Most open connections; further ones wait, and meanwhile those at rest are closed early
     #[arg(long, env, default_value = "4096", value_name = "COUNT", value_parser = count)]
     pub max_connections: usize,
-    /// Most requests at a time, each with its body in memory; further ones are answered 503
+    /// Most requests at a time, each with its body in memory; of more, the slowest are answered 503
     #[arg(long, env, default_value = "1024", value_name = "COUNT", value_parser = count)]
     pub max_in_flight: usize,
 }

@@ -19,7 +19,8 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    activity::{Activity, Limits, Verdict},
+    activity::{Activity, CROWDED, Limits, Verdict},
+    crowd::Crowd,
     drain::Drain,
     refusal::Refusal,
     socket::Socket,
@@ -28,8 +29,9 @@ use crate::{
 
 /// Largest head, and the largest read: hyper keeps both in one buffer.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
-/// Most requests at a time on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 256;
+/// Most requests at a time on one HTTP/2 connection: the least that RFC 9113 advises (6.5.2). An
+/// answer whose client gives it no window is held, with some 5 KiB.
+const MAX_STREAMS: u32 = 100;
 /// Most bytes of one body that a client may send ahead of us, and of all bodies of a connection.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
@@ -45,6 +47,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a closed connection waits for its client to close too. Closing on bytes that are still
 /// on their way would reset the connection, and may take the last answer from the client.
 const CLOSE_LINGER: Duration = Duration::from_secs(2);
+/// The same while others wait for its place: two round trips.
+const CROWDED_LINGER: Duration = Duration::from_millis(250);
 /// How soon a connection that could not be closed at once during a shutdown is looked at again.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
@@ -53,6 +57,7 @@ pub(crate) struct Connections<P> {
     http: auto::Builder<Streams>,
     webhook: Webhook<P>,
     limits: Limits,
+    crowd: Crowd,
     drain: Drain,
 }
 
@@ -71,6 +76,7 @@ impl<P: Publish> Connections<P> {
     pub(crate) fn new(
         webhook: Webhook<P>,
         limits: Limits,
+        crowd: Crowd,
         drain: Drain,
         streams: TaskTracker,
     ) -> Self {
@@ -78,6 +84,7 @@ impl<P: Publish> Connections<P> {
             http: http(streams),
             webhook,
             limits,
+            crowd,
             drain,
         }
     }
@@ -91,13 +98,29 @@ impl<P: Publish> Connections<P> {
             return;
         };
         match end {
-            End::Served => close(stream).await,
+            End::Served => close(stream, self.linger()).await,
             End::SlowHead => {
                 self.webhook.count_slow_head();
-                say_too_slow(stream).await;
+                say_too_slow(stream, self.linger()).await;
             }
             // What it has not read by now is dropped with it.
             End::Stuck => drop(stream),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        if self.crowd.is_waiting() {
+            self.limits.crowded()
+        } else {
+            self.limits
+        }
+    }
+
+    fn linger(&self) -> Duration {
+        if self.crowd.is_waiting() {
+            CROWDED_LINGER
+        } else {
+            CLOSE_LINGER
         }
     }
 
@@ -108,7 +131,7 @@ impl<P: Publish> Connections<P> {
             async move { Ok::<_, Infallible>(connections.answer(request, &activity).await) }
         });
         let mut connection = pin!(self.http.serve_connection(TokioIo::new(socket), service));
-        let mut watchdog = pin!(sleep_until(Instant::now() + self.limits.head));
+        let mut watchdog = pin!(sleep_until(Instant::now() + CROWDED.min(self.limits.head)));
         let mut lingered = pin!(self.drain.lingered());
         let mut ending = false;
         let mut closing_since = None;
@@ -129,7 +152,8 @@ impl<P: Publish> Connections<P> {
                 () = watchdog.as_mut() => {}
             }
             let now = Instant::now();
-            let mut again = match activity.verdict(self.limits, ending, now) {
+            let limits = self.limits();
+            let again = match activity.verdict(limits, ending, now) {
                 Verdict::WaitUntil(again) => again,
                 Verdict::SlowHead => return End::SlowHead,
                 Verdict::Stuck => return End::Stuck,
@@ -140,17 +164,16 @@ impl<P: Publish> Connections<P> {
                     });
                     // An HTTP/2 client has as long to take its last answers, and its leave, as for
                     // a request's head.
-                    let patience = closing_since.max(idle_since) + self.limits.head;
+                    let patience = closing_since.max(idle_since) + limits.head;
                     if now >= patience {
                         return End::Stuck;
                     }
                     patience
                 }
             };
-            if ending {
-                again = again.min(now + DRAIN_POLL);
-            }
-            watchdog.as_mut().reset(again);
+            // What shortens the limits is looked at, not heard: nobody wakes thousands at a time.
+            let poll = if ending { DRAIN_POLL } else { CROWDED };
+            watchdog.as_mut().reset(again.min(now + poll));
         }
     }
 
@@ -213,7 +236,7 @@ where
 }
 
 /// Closes our side, and waits a moment for the client to close its own.
-async fn close(mut stream: TcpStream) {
+async fn close(mut stream: TcpStream, linger: Duration) {
     let mut discarded = [0; 1024];
     let wait_for_client = async {
         stream.shutdown().await?;
@@ -221,17 +244,14 @@ async fn close(mut stream: TcpStream) {
         Ok::<_, std::io::Error>(())
     };
     // A client that broke the connection has closed it too.
-    let _ = timeout(CLOSE_LINGER, wait_for_client).await;
+    let _ = timeout(linger, wait_for_client).await;
 }
 
 /// Answers a head that did not become a request.
-async fn say_too_slow(mut stream: TcpStream) {
+async fn say_too_slow(mut stream: TcpStream, linger: Duration) {
     let answer = on_the_wire(Refusal::HeadTimeout.response()).await;
-    if matches!(
-        timeout(CLOSE_LINGER, stream.write_all(&answer)).await,
-        Ok(Ok(()))
-    ) {
-        close(stream).await;
+    if matches!(timeout(linger, stream.write_all(&answer)).await, Ok(Ok(()))) {
+        close(stream, linger).await;
     }
 }
 

@@ -13,7 +13,7 @@ struct Envelope<'a> {
 
 /// The type of a verified body; [`EventType::unparsable`] when it is not a JSON object, has no
 /// `type` or several, or one that is not fit to be a routing key. It is queued all the same.
-pub(crate) fn event_type(body: &[u8]) -> EventType {
+pub fn event_type(body: &[u8]) -> EventType {
     // serde would also take an array for a struct.
     let is_object = body.trim_ascii_start().starts_with(b"{");
     is_object

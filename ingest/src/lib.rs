@@ -10,8 +10,11 @@ mod activity;
 mod complaint;
 pub mod config;
 mod connection;
+mod crowd;
 mod drain;
 mod envelope;
+mod files;
+mod places;
 pub mod process;
 mod refusal;
 mod server;
@@ -22,3 +25,9 @@ mod webhook;
 
 pub use config::IngestArgs;
 pub use server::run;
+
+/// What only the fuzz targets need (tests/properties).
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::envelope::event_type;
+}

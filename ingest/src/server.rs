@@ -1,18 +1,19 @@
 //! The webhook port: accept, hand over, and stop without cutting anyone off.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use clerk_sync_pipeline::{lifecycle::Shutdown, queue::Publish, telemetry::Metrics};
+use futures_util::FutureExt as _;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::OwnedSemaphorePermit,
     time::{sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    activity::Limits, config::IngestArgs, connection::Connections, drain::Drain, verify::Verifier,
-    webhook::Webhook,
+    activity::Limits, config::IngestArgs, connection::Connections, crowd::Crowd, drain::Drain,
+    files, verify::Verifier, webhook::Webhook,
 };
 
 /// How long open connections are still served as if nothing had happened, except that each answer
@@ -26,6 +27,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// Answering, closing and waiting each have a time limit, so it returns within about 15 s of the
 /// request; the caller's grace period is the last resort.
+///
+/// Raises the process's limit of open files when that is needed for `args.max_connections`.
 pub async fn run<P: Publish>(
     args: IngestArgs,
     verifier: Verifier,
@@ -36,7 +39,7 @@ pub async fn run<P: Publish>(
 ) {
     let tasks = TaskTracker::new();
     let drain = Drain::default();
-    let places = Arc::new(Semaphore::new(args.max_connections));
+    let crowd = Crowd::new(files::room_for(args.max_connections));
     let limits = Limits {
         head: args.head_timeout,
         idle: args.idle_timeout,
@@ -44,6 +47,7 @@ pub async fn run<P: Publish>(
     let connections = Arc::new(Connections::new(
         Webhook::new(args, verifier, publisher, metrics),
         limits,
+        crowd.clone(),
         drain.clone(),
         tasks.clone(),
     ));
@@ -60,10 +64,19 @@ pub async fn run<P: Publish>(
     };
 
     loop {
-        tokio::select! {
+        let stream = tokio::select! {
             biased;
             () = shutdown.requested() => break,
-            (stream, place) = accept(&listener, &places) => serve(stream, Some(place)),
+            stream = accept(&listener, &crowd) => stream,
+        };
+        // Further ones wait in the kernel's backlog.
+        tokio::select! {
+            biased;
+            place = crowd.place() => serve(stream, Some(place)),
+            () = shutdown.requested() => {
+                serve(stream, None);
+                break;
+            }
         }
     }
 
@@ -82,19 +95,19 @@ pub async fn run<P: Publish>(
     }
 }
 
-/// The next connection, once there is a place for it: until then it waits in the kernel's backlog.
-async fn accept(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> (TcpStream, OwnedSemaphorePermit) {
-    let place = places
-        .clone()
-        .acquire_owned()
-        .await
-        .expect("the semaphore is never closed");
+/// The next connection. When there is none yet, the crowd outside is gone.
+async fn accept(listener: &TcpListener, crowd: &Crowd) -> TcpStream {
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+        let mut next = pin!(listener.accept());
+        let accepted = match next.as_mut().now_or_never() {
+            Some(accepted) => accepted,
+            None => {
+                crowd.nobody_waits();
+                next.await
+            }
+        };
+        match accepted {
+            Ok((stream, _)) => return stream,
             // The client is gone again already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {

@@ -1,12 +1,6 @@
 //! One request, from its head to its answer: checked, read, verified, queued, and only then 204.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use clerk_sync_pipeline::{
@@ -24,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     complaint::Complaint,
     config::IngestArgs,
+    places::{GaveWay, Places},
     refusal::Refusal,
     trace_context::traceparent,
     verify::{Untrusted, Unverified, Verifier},
@@ -65,7 +60,7 @@ impl<P: Publish> Webhook<P> {
             verifier,
             max_body_bytes: args.max_body_bytes,
             body_timeout: args.body_timeout,
-            places: Places(AtomicUsize::new(args.max_in_flight)),
+            places: Places::new(args.max_in_flight),
             publisher,
             secret_matches: secrets
                 .map(|position| metrics.secret_matches(position))
@@ -137,10 +132,13 @@ impl<P: Publish> Webhook<P> {
             return Err(Refusal::Draining);
         }
         let unverified = Unverified::read(&head.headers, Millis::now())?;
-        let _place = self.places.take().ok_or(Refusal::Overloaded)?;
+        let mut place = self.places.take().ok_or(Refusal::Overloaded)?;
 
-        let body = timeout_at(started + self.body_timeout, read(body, self.max_body_bytes))
+        let read = timeout_at(started + self.body_timeout, read(body, self.max_body_bytes));
+        let body = place
+            .while_reading(read)
             .await
+            .map_err(|GaveWay| Refusal::Overloaded)?
             .map_err(|_| Refusal::BodyTimeout)??;
         let received_at = Millis::now();
         let verified = unverified.verify(&self.verifier, body)?;
@@ -255,26 +253,4 @@ where
 
 fn unix_seconds(moment: Millis) -> f64 {
     moment.seconds_since(Millis(0))
-}
-
-/// Free places for requests in flight: bounds the memory that bodies take. A count, not a
-/// semaphore, whose release takes a lock that all requests would share.
-struct Places(AtomicUsize);
-
-struct Place<'a>(&'a AtomicUsize);
-
-impl Places {
-    fn take(&self) -> Option<Place<'_>> {
-        let one_less = |free: usize| free.checked_sub(1);
-        self.0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
-            .is_ok()
-            .then_some(Place(&self.0))
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
 }

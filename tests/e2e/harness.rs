@@ -3,6 +3,9 @@
 
 #[path = "harness/clerk.rs"]
 pub(crate) mod clerk;
+#[cfg(target_os = "linux")]
+#[path = "harness/measure.rs"]
+pub(crate) mod measure;
 #[path = "harness/process.rs"]
 pub(crate) mod process;
 #[path = "harness/proxy.rs"]
@@ -11,6 +14,8 @@ pub(crate) mod proxy;
 pub(crate) mod rights;
 #[path = "harness/servers.rs"]
 pub(crate) mod servers;
+#[path = "harness/wire.rs"]
+pub(crate) mod wire;
 
 use std::{future::Future, time::Duration};
 

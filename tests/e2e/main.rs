@@ -20,6 +20,8 @@ mod connecting;
 mod dead_letters;
 mod door;
 mod faults;
+#[cfg(target_os = "linux")]
+mod hostile;
 mod operator;
 mod rights;
 mod story;

@@ -230,9 +230,12 @@ async fn more_requests_than_allowed_are_503_and_come_through_later() {
         held.push(wire);
     }
     rig.publishing(2).await;
-    rig.ask(&signed("msg_2", BODY))
-        .await
-        .is_problem(503, "overloaded");
+    // As often as it is asked for: a refusal frees no place.
+    for _ in 0..3 {
+        rig.ask(&signed("msg_2", BODY))
+            .await
+            .is_problem(503, "overloaded");
+    }
     // What is refused for another reason needs no place.
     rig.ask(&request("", BODY))
         .await
@@ -242,6 +245,45 @@ async fn more_requests_than_allowed_are_503_and_come_through_later() {
         wire.answer().await.is_accepted();
     }
     rig.ask(&signed("msg_2", BODY)).await.is_accepted();
+}
+
+#[tokio::test]
+async fn a_slow_body_gives_its_place_to_a_request_that_is_there() {
+    let mut rig = Rig::with(|args| args.max_in_flight = 1).await;
+    let whole = signed("msg_slow", BODY);
+    let mut slow = rig.connect().await;
+    slow.send(&whole[..whole.len() - 1]).await;
+    // Until the slow one is seen to have the place, the others come through in any case.
+    for n in 0..5 {
+        rig.ask(&signed(&format!("msg_{n}"), BODY))
+            .await
+            .is_accepted();
+    }
+    let answer = slow.answer().await;
+    answer.is_problem(503, "overloaded");
+    assert!(answer.closes());
+    slow.closed().await;
+    assert_eq!(rig.events().len(), 5);
+}
+
+#[tokio::test]
+async fn who_rests_gives_way_to_who_waits_for_a_connection() {
+    let rig = Rig::with(|args| args.max_connections = 2).await;
+    let mut new = rig.connect().await;
+    let mut served = rig.connect().await;
+    served.send(&signed("msg_1", BODY)).await;
+    served.answer().await.is_accepted();
+    // Long before the 5 s of the one and the 75 s of the other.
+    let started = Instant::now();
+    rig.ask(&signed("msg_2", BODY)).await.is_accepted();
+    rig.ask(&signed("msg_3", BODY)).await.is_accepted();
+    assert!(
+        started.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        started.elapsed()
+    );
+    new.closed().await;
+    served.closed().await;
 }
 
 #[tokio::test]

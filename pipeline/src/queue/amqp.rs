@@ -28,6 +28,12 @@ pub use parked::AmqpParked;
 pub use publisher::AmqpPublisher;
 pub use topology::{SetupError, depth, remove, setup};
 
+/// What only the fuzz targets need (tests/properties).
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::message::{delivery, failed_properties, properties};
+}
+
 /// A broker, and the topology on it.
 #[derive(Clone, Debug)]
 pub struct Server {

@@ -31,6 +31,11 @@ impl Letter {
             body: body.into(),
         }
     }
+
+    /// The body, if it is text: nothing else is ever signed.
+    pub(crate) fn text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.body).ok()
+    }
 }
 
 pub(crate) fn sign(id: &str, timestamp: i64, body: &[u8]) -> String {

@@ -54,11 +54,17 @@ pub(crate) fn base_env() -> Env {
 pub(crate) fn command(name: &str, args: &[&str], env: &Env) -> Command {
     // A shell that becomes it: where a limit on files stands in for a full disk, the signal that
     // goes with it is not what a full disk does.
-    let mut command = Command::new("sh");
+    let mut command = clean("sh", env);
     command
         .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
         .arg(binary(name))
-        .args(args)
+        .args(args);
+    command
+}
+
+fn clean(program: impl AsRef<std::ffi::OsStr>, env: &Env) -> Command {
+    let mut command = Command::new(program);
+    command
         .env_clear()
         .env("PATH", std::env::var("PATH").unwrap_or_default())
         .envs(env)
@@ -82,7 +88,19 @@ pub(crate) async fn run(name: &str, args: &[&str], env: &Env) -> (ExitStatus, St
 
 impl Process {
     pub(crate) fn start(name: &str, args: &[&str], env: &Env) -> Self {
-        let mut child = command(name, args, env).spawn().unwrap();
+        Self::spawn(command(name, args, env))
+    }
+
+    /// After a preparation in a shell: `ulimit -n 100`.
+    pub(crate) fn start_after(preparation: &str, name: &str, env: &Env) -> Self {
+        let script = format!("{preparation} && exec \"$0\"");
+        let mut command = clean("sh", env);
+        command.args(["-c", &script]).arg(binary(name));
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let lines = Arc::default();
         collect(child.stdout.take().unwrap(), &lines);
         collect(child.stderr.take().unwrap(), &lines);

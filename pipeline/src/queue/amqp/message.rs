@@ -28,13 +28,13 @@ const DELIVERY_COUNT: &str = "x-delivery-count";
 const PERSISTENT: u8 = 2;
 
 /// The properties of a first publish.
-pub(super) fn properties(event: &Event) -> BasicProperties {
+pub fn properties(event: &Event) -> BasicProperties {
     base(event).with_headers(headers(event))
 }
 
 /// The properties of a failed event on its way to a rung or to the dead letters. Made anew: what
 /// the broker added (`x-death` and its kin) is not carried on.
-pub(super) fn failed_properties(
+pub fn failed_properties(
     delivery: &Delivery,
     failure: &Failure,
     attempt: u32,
@@ -80,7 +80,7 @@ fn text(text: &str) -> AMQPValue {
 
 /// A message as a delivery. Nothing is refused: what others published by hand is given an id made
 /// of its bytes, and will be found malformed where payloads are understood.
-pub(super) fn delivery(message: lapin::message::Delivery, incarnation: u64) -> Delivery {
+pub fn delivery(message: lapin::message::Delivery, incarnation: u64) -> Delivery {
     let properties = &message.properties;
     let headers = properties.headers().as_ref();
     let number = |name: &str| headers.and_then(|table| integer(table.inner().get(name)?));
@@ -90,10 +90,10 @@ pub(super) fn delivery(message: lapin::message::Delivery, incarnation: u64) -> D
             AMQPValue::LongString(text) => Some(text.to_string()),
             _ => None,
         });
+    // A number beyond the last one stays beyond every limit, and does not begin anew at 0.
     let count = |name| {
-        number(name)
-            .and_then(|n| u32::try_from(n).ok())
-            .unwrap_or_default()
+        let number = number(name).unwrap_or_default().max(0);
+        u32::try_from(number).unwrap_or(u32::MAX)
     };
     Delivery {
         attempt: count(ATTEMPT),
