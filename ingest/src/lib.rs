@@ -12,6 +12,7 @@ pub mod config;
 mod connection;
 mod drain;
 mod envelope;
+mod key;
 pub mod process;
 mod refusal;
 mod server;
