@@ -14,6 +14,7 @@ mod crowd;
 mod drain;
 mod envelope;
 mod files;
+mod key;
 mod places;
 pub mod process;
 mod refusal;

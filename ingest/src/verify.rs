@@ -11,9 +11,11 @@ use clerk_sync_pipeline::{
     secret::Secret,
 };
 use http::{HeaderMap, HeaderValue};
-use svix::webhooks::Webhook;
 
-use crate::envelope;
+use crate::{
+    envelope,
+    key::{Signed, SigningKey},
+};
 
 /// Longest distance between `svix-timestamp` and our clock, either way, inclusive: what every
 /// Svix library allows.
@@ -35,7 +37,7 @@ const STANDARD: Names = ["webhook-id", "webhook-timestamp", "webhook-signature"]
 /// The configured signing secrets. Cloning shares them; `Debug` shows nothing of them.
 #[derive(Clone, Debug)]
 pub struct Verifier {
-    keys: Arc<[Webhook]>,
+    keys: Arc<[SigningKey]>,
 }
 
 /// A request whose headers are well-formed and recent. Nothing is proven yet.
@@ -43,7 +45,7 @@ pub struct Verifier {
 pub struct Unverified<'a> {
     id: EventId,
     attempted_at: i64,
-    headers: &'a HeaderMap,
+    signed: Signed<'a>,
 }
 
 /// A request signed with one of our secrets: the only way to an [`Event`].
@@ -109,8 +111,8 @@ impl Verifier {
     }
 }
 
-fn key(secret: &Secret) -> Result<Webhook, &'static str> {
-    let key = Webhook::new(secret.expose())
+fn key(secret: &Secret) -> Result<SigningKey, &'static str> {
+    let key = SigningKey::new(secret.expose())
         .map_err(|_| "is not base64: it is the `whsec_…` value, not an API key (`sk_…`, `pk_…`)")?;
     let base64 = secret.expose();
     let base64 = base64
@@ -139,6 +141,12 @@ impl<'a> Unverified<'a> {
         let timestamp = value(headers, timestamp_name)?;
         let signature = value(headers, signature_name)?;
 
+        let signed = Signed {
+            id,
+            timestamp,
+            signatures: signature,
+            headers,
+        };
         let id = parse_id(id).ok_or(Untrusted::MalformedHeader(id_name))?;
         let attempted_at =
             parse_timestamp(timestamp).ok_or(Untrusted::MalformedHeader(timestamp_name))?;
@@ -151,7 +159,7 @@ impl<'a> Unverified<'a> {
         Ok(Self {
             id,
             attempted_at,
-            headers,
+            signed,
         })
     }
 
@@ -161,7 +169,7 @@ impl<'a> Unverified<'a> {
     /// None of them is ours.
     pub fn verify(self, verifier: &Verifier, body: Bytes) -> Result<Verified, Untrusted> {
         // `svix` would compare the timestamp with a clock of its own; `read` did, with ours.
-        let signed = |key: &Webhook| key.verify_ignoring_timestamp(&body, self.headers).is_ok();
+        let signed = |key: &SigningKey| key.has_signed(&self.signed, &body);
         let secret_position = verifier
             .keys
             .iter()
