@@ -65,8 +65,8 @@ fn main() -> ExitCode {
         Command::Send(args) => send::run(args),
         Command::Migrate(command) => migrate::run(command),
         Command::Setup(args) => setup::run(args),
-        Command::Prove(args) => prove::run(args),
         Command::DeadLetters(command) => dead_letters::run(&command),
+        Command::Prove(args) => prove::run(args),
     }
 }
 

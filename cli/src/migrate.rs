@@ -4,9 +4,8 @@ use std::process::ExitCode;
 
 use clerk_sync_migration as migration;
 use clerk_sync_pipeline::secret::ServerUrl;
-use clerk_sync_projection::database;
-use clerk_sync_worker::config::database_url;
-use sea_orm::DatabaseConnection;
+use clerk_sync_projection::database::{self, Database};
+use clerk_sync_worker::config::{SessionArgs, database_url};
 
 /// Make, look at, or take away the tables
 #[derive(clap::Subcommand)]
@@ -29,6 +28,8 @@ pub(crate) struct DatabaseArgs {
     /// The application's database: postgres://… or sqlite:…
     #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
     database_url: ServerUrl,
+    #[command(flatten)]
+    session: SessionArgs,
 }
 
 #[derive(clap::Args)]
@@ -51,13 +52,14 @@ pub(crate) fn run(command: MigrateCommand) -> ExitCode {
 }
 
 impl DatabaseArgs {
-    async fn connect(&self) -> anyhow::Result<DatabaseConnection> {
-        Ok(database::connect(&self.database_url, 2).await?)
+    async fn connect(&self) -> anyhow::Result<Database> {
+        let prepare = self.session.database_prepared_statements;
+        Ok(database::open(&self.database_url, 2, prepare).await?)
     }
 }
 
-async fn up(db: &DatabaseConnection) -> anyhow::Result<ExitCode> {
-    let report = migration::up(db).await?;
+async fn up(db: &Database) -> anyhow::Result<ExitCode> {
+    let report = migration::up_with(&db.pool, db.opening()).await?;
     match (report.adopted, report.applied.is_empty()) {
         (_, true) => say!("nothing to do: the database is up to date"),
         (true, false) => say!(
@@ -75,9 +77,10 @@ async fn up(db: &DatabaseConnection) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn status(db: &DatabaseConnection) -> anyhow::Result<ExitCode> {
+async fn status(db: &Database) -> anyhow::Result<ExitCode> {
+    let transaction = db.begin().await?;
     let mut pending = 0;
-    for step in migration::status(db).await? {
+    for step in migration::status(&transaction).await? {
         let state = if step.applied { "applied" } else { "pending" };
         pending += usize::from(!step.applied);
         say!("{state}  {}", step.name);
@@ -86,7 +89,7 @@ async fn status(db: &DatabaseConnection) -> anyhow::Result<ExitCode> {
         say!("\n{pending} pending: run `clerk-sync migrate up`");
         return Ok(ExitCode::FAILURE);
     }
-    migration::check(db, migration::Wanted::default()).await?;
+    migration::check(&transaction, migration::Wanted::default()).await?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -96,7 +99,8 @@ async fn down(args: DownArgs) -> anyhow::Result<ExitCode> {
         "this forgets every version and every deleted user that was seen: events that are \
          delivered again could bring old values and deleted users back. Add --yes if that is meant",
     );
-    let removed = migration::down(&args.database.connect().await?).await?;
+    let db = args.database.connect().await?;
+    let removed = migration::down_with(&db.pool, db.opening()).await?;
     if removed.is_empty() {
         say!("nothing of ours was there");
     }

@@ -22,10 +22,9 @@ use clerk_sync_pipeline::{
 };
 use clerk_sync_projection::{
     Projection,
-    database::{self, Kind},
+    database::{self, Database, Kind},
 };
-use clerk_sync_worker::config::{WorkerArgs, database_url};
-use sea_orm::DatabaseConnection;
+use clerk_sync_worker::config::{SessionArgs, WorkerArgs, database_url};
 use tokio::net::TcpListener;
 
 use crate::data::{self, DataFolder};
@@ -57,6 +56,8 @@ pub(crate) struct UpArgs {
     /// The application's database: postgres://… or sqlite:…
     #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
     database_url: Option<ServerUrl>,
+    #[command(flatten)]
+    session: SessionArgs,
     /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS; several nodes of a
     /// cluster with commas between them
     #[arg(
@@ -116,7 +117,7 @@ struct Parts {
     worker: WorkerArgs,
     verifier: Verifier,
     listener: TcpListener,
-    db: DatabaseConnection,
+    db: Database,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
     demo: Option<demo::Demo>,
@@ -158,7 +159,8 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         .map_err(anyhow::Error::msg)?;
     let metrics = Arc::new(Metrics::new(verifier.secrets()));
     let readiness = Readiness::default();
-    let db = database::connect(&url, args.worker.connections())
+    let prepare = args.session.database_prepared_statements;
+    let db = database::open(&url, args.worker.connections(), prepare)
         .await
         .context("DATABASE_URL")?;
     let webhook_url = format!("http://{}{}", local(webhooks), args.ingest.webhook_path);
@@ -227,15 +229,15 @@ async fn with_rabbitmq(
         readiness,
     );
     let lanes = consumers.take_lanes();
-    let result = serve(
+    let serving = serve(
         parts,
         publisher.clone(),
         lanes,
         ladder,
         readiness,
         declaring,
-    )
-    .await;
+    );
+    let result = Box::pin(serving).await;
     tokio::join!(publisher.close(), consumers.close());
     result
 }
@@ -252,14 +254,10 @@ async fn with_files(
         parts.metrics.clone(),
         topology.queue_max_bytes,
     )?;
-    let gauge = parts.metrics.clone();
+    let problem = queue.problem();
     readiness.asked("queue", move || {
-        let writable = gauge.queue_connected.get() == 1;
-        async move {
-            writable
-                .then_some(())
-                .ok_or_else(|| "its file cannot be written".to_owned())
-        }
+        let problem = problem.borrow().clone();
+        ready(problem.map_or(Ok(()), Err))
     });
     let lanes = (0..parts.worker.worker_lanes)
         .map(|_| queue.consumer())
@@ -343,7 +341,7 @@ async fn serve<P: Publish, C: Consume>(
     };
     let showing = async {
         match demo {
-            Some(demo) => demo.show(&db, &metrics, &shutdown).await,
+            Some(demo) => demo.show(&db.pool, &metrics, &shutdown).await,
             None => Ok(()),
         }
     };

@@ -20,7 +20,7 @@ mod run;
 
 pub use check::{Problem, SchemaErrors, Wanted, check};
 pub use history::{Step, pending, status};
-pub use run::{Report, down, up};
+pub use run::{Report, down, down_with, up, up_with};
 
 /// Why a database could not be migrated or is not fit for use.
 #[derive(Debug, thiserror::Error)]

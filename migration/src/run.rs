@@ -3,8 +3,8 @@
 use sea_orm_migration::MigratorTraitSelf;
 use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{
-    DatabaseConnection, DatabaseTransaction, DbBackend, IsolationLevel, SqliteTransactionMode,
-    Statement, TransactionOptions, TransactionTrait,
+    DatabaseConnection, DatabaseTransaction, DbBackend, SqliteTransactionMode, Statement,
+    TransactionOptions, TransactionTrait,
 };
 
 use crate::check::{Problem, SchemaErrors, Wanted, check_in};
@@ -40,7 +40,15 @@ pub struct Report {
 /// `CREATE INDEX CONCURRENTLY "clerk_sync_designs_userId_idx" ON "designs" ("userId") WHERE
 /// "userId" IS NOT NULL`.
 pub async fn up(db: &DatabaseConnection) -> Result<Report, MigrateError> {
-    let transaction = begin(db).await?;
+    up_with(db, None).await
+}
+
+/// As [`up`]; `opening` is run first in its transaction, such as `SET LOCAL search_path`.
+pub async fn up_with(
+    db: &DatabaseConnection,
+    opening: Option<&str>,
+) -> Result<Report, MigrateError> {
+    let transaction = begin(db, opening).await?;
     finish(up_within(&transaction).await, transaction).await
 }
 
@@ -48,7 +56,15 @@ pub async fn up(db: &DatabaseConnection) -> Result<Report, MigrateError> {
 /// indexes, and the schema `clerk_sync` if nothing else is in it. The application's tables and
 /// rows stay.
 pub async fn down(db: &DatabaseConnection) -> Result<Vec<String>, MigrateError> {
-    let transaction = begin(db).await?;
+    down_with(db, None).await
+}
+
+/// As [`down`]; `opening` is run first in its transaction.
+pub async fn down_with(
+    db: &DatabaseConnection,
+    opening: Option<&str>,
+) -> Result<Vec<String>, MigrateError> {
+    let transaction = begin(db, opening).await?;
     finish(down_within(&transaction).await, transaction).await
 }
 
@@ -104,7 +120,10 @@ async fn down_within(db: &DatabaseTransaction) -> Result<Vec<String>, MigrateErr
 }
 
 /// Starts the transaction in which everything happens, alone among its kind.
-async fn begin(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+async fn begin(
+    db: &DatabaseConnection,
+    opening: Option<&str>,
+) -> Result<DatabaseTransaction, DbErr> {
     if db.get_database_backend() != DbBackend::Postgres {
         let sqlite_transaction_mode = Some(SqliteTransactionMode::Immediate);
         return db
@@ -114,18 +133,16 @@ async fn begin(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
             })
             .await;
     }
-    // Whatever the server's default is: after the wait for the lock, the next statement must see
-    // what the other process committed.
-    let isolation_level = Some(IsolationLevel::ReadCommitted);
-    let transaction = db
-        .begin_with_options(TransactionOptions {
-            isolation_level,
-            ..Default::default()
-        })
-        .await?;
-    transaction
-        .execute_unprepared(&format!("SELECT pg_advisory_xact_lock({LOCK})"))
-        .await?;
+    // READ COMMITTED whatever the server's default is: after the wait for the lock, the next
+    // statement must see what the other process committed. Sent as text with the rest: the option
+    // of a transaction would be a prepared statement, before the opening has freed their names.
+    let transaction = db.begin().await?;
+    let opening = opening.map(|sql| format!("{sql}; ")).unwrap_or_default();
+    let isolation = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED";
+    // A server that cannot reach us any more must not keep the locks: nothing here leaves it idle.
+    let idle = "SET LOCAL idle_in_transaction_session_timeout = '60s'";
+    let lock = format!("{isolation}; {idle}; {opening}SELECT pg_advisory_xact_lock({LOCK})");
+    transaction.execute_unprepared(&lock).await?;
     Ok(transaction)
 }
 

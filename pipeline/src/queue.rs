@@ -33,7 +33,9 @@ pub trait Consume: Send + 'static {
     fn next_batch(&mut self, limits: BatchLimits) -> impl Future<Output = Vec<Delivery>> + Send;
 
     /// Settles deliveries of the batch in hand: moves the failed ones to their rung or to the dead
-    /// letters, durably, and only then acknowledges all of them.
+    /// letters, durably, and only then acknowledges them. Failed ones that cannot be moved now are
+    /// kept, and moved as soon as the way is free; the next batch does not wait for them. After
+    /// twenty minutes of that everything is handed back, and comes again.
     ///
     /// # Errors
     /// The connection was lost on the way: unsettled deliveries will come again. Nothing is lost
@@ -81,6 +83,8 @@ pub enum Settlement {
     Done,
     /// Again after the rung's delay.
     Retry(Rung, Failure),
+    /// Again after the rung's delay; not the event's own failure, so the attempt is not counted.
+    Postpone(Rung, Failure),
     /// Kept for a human.
     DeadLetter(Failure),
 }
@@ -134,6 +138,8 @@ labels! {
         ForeignKeyViolation => "foreign_key_violation",
         /// A foreign key of the application's own refuses the delete (23503).
         DeleteRestricted => "delete_restricted",
+        /// Somebody else holds a lock on the user's row.
+        RowLocked => "row_locked",
         /// The database answered something this version does not know.
         DatabaseError => "database_error",
     }

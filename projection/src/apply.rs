@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,16 +16,16 @@ use clerk_sync_pipeline::{
     retry::Backoff,
     telemetry::{DbOperation, DbResult, Label as _, Metrics, Outcome},
 };
-use sea_orm::DatabaseConnection;
 use tokio::time::{sleep, timeout};
 
 use crate::{
     batch::{Batch, Verdict, expected_outcomes, first_of_each_id},
     change::{Change, Rules},
+    database::Database,
     failure::{Contention, Refusal, Step, TransactionError, Unavailable},
     reduce::{self, Goal, Winner},
     seats::{Claims, Seats, unmanaged_claims},
-    transaction::Tx,
+    transaction::{LockTimeout, Tx},
     user,
 };
 
@@ -34,8 +34,11 @@ const CONTENTION_TRIES: usize = 5;
 /// Longest time for one transaction or question. What takes longer has lost its connection, or is
 /// stuck behind somebody's lock; it is tried again. Shorter than the grace period of a process, so
 /// that a mute database does not turn a polite stop into a forced one.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 const _: () = assert!(ANSWER_WITHIN.as_secs() < GRACE.as_secs());
+/// A transaction is some ten round trips: if one takes longer than this, none ends within
+/// [`ANSWER_WITHIN`].
+const PROMPT: Duration = Duration::from_secs(2);
 
 /// The database's answer, its error sorted, or the weather when there is none in time.
 pub(crate) async fn bounded<T, E: Into<TransactionError>>(
@@ -52,10 +55,20 @@ pub(crate) async fn bounded<T, E: Into<TransactionError>>(
 /// Applies events to the database. Cloning shares the pool.
 #[derive(Clone)]
 pub struct Projection {
-    pub(crate) db: DatabaseConnection,
+    pub(crate) db: Database,
     pub(crate) config: Arc<ProjectionConfig>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Users whose rows somebody was seen to hold: their events are tried apart from others, and
+    /// without a long wait.
+    locked_users: Arc<Mutex<HashSet<String>>>,
 }
+
+/// Most users remembered for that. More means that something else is going on; then each is found
+/// out again.
+const MOST_LOCKED: usize = 1000;
+
+/// How many locked users of one batch are waited for.
+const MOST_WAITED_FOR: usize = 3;
 
 /// How events become rows.
 #[derive(Clone, Debug, Default)]
@@ -69,9 +82,10 @@ pub struct ProjectionConfig {
 impl Projection {
     /// Writes to `db`.
     #[must_use]
-    pub fn new(db: DatabaseConnection, config: ProjectionConfig, metrics: Arc<Metrics>) -> Self {
+    pub fn new(db: impl Into<Database>, config: ProjectionConfig, metrics: Arc<Metrics>) -> Self {
         Self {
-            db,
+            locked_users: Arc::default(),
+            db: db.into(),
             config: Arc::new(config),
             metrics,
         }
@@ -87,7 +101,15 @@ impl Projection {
     /// # Errors
     /// The weather. What was committed has its verdict; call again for the rest.
     pub async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), Unavailable> {
-        let (mut alone, mut together) = batch.open_apart();
+        match self.try_apply(batch).await {
+            Ok(()) => Ok(()),
+            Err(unavailable) => Err(self.explained(unavailable).await),
+        }
+    }
+
+    async fn try_apply(&self, batch: &mut Batch<'_>) -> Result<(), Unavailable> {
+        let locked = self.locked_users();
+        let (mut alone, mut together) = batch.open_apart(&locked);
         while !together.is_empty() {
             match self
                 .try_together(batch, &together, DbOperation::ApplyBatch)
@@ -108,19 +130,75 @@ impl Projection {
                 }
             }
         }
+        // Users found locked just now: their other events need not be tried.
+        let mut postponed = HashMap::new();
         for index in alone {
-            self.apply_one(batch, index).await?;
+            let clerk_id = batch.understood(index).clerk_id().map(str::to_owned);
+            let known = clerk_id.as_ref().and_then(|id| postponed.get(id));
+            if let Some(verdict) = known.cloned() {
+                batch.decide(index, verdict);
+                continue;
+            }
+            // Others must not wait long behind many users who are locked.
+            let was_locked = clerk_id.as_ref().is_some_and(|id| locked.contains(id));
+            let lock_timeout = if was_locked || postponed.len() >= MOST_WAITED_FOR {
+                LockTimeout::Brief
+            } else {
+                LockTimeout::Short
+            };
+            let verdict = self.apply_one(batch, index, lock_timeout).await?;
+            if let Some(clerk_id) = clerk_id {
+                let is_locked = matches!(verdict, Verdict::Postpone(_));
+                if is_locked && postponed.is_empty() {
+                    // Rows, or a whole table? A table that is held keeps everybody waiting.
+                    self.may_write().await?;
+                }
+                self.note_locked(&clerk_id, is_locked);
+                if is_locked {
+                    postponed.insert(clerk_id, verdict.clone());
+                }
+            }
+            batch.decide(index, verdict);
         }
         Ok(())
     }
 
-    /// One event in its own transaction: whatever fails now is its own fault.
-    async fn apply_one(&self, batch: &mut Batch<'_>, index: usize) -> Result<(), Unavailable> {
-        let verdict = match self.transact(batch, &[index], DbOperation::ApplyOne).await {
+    fn locked_users(&self) -> HashSet<String> {
+        self.locked_users
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note_locked(&self, clerk_id: &str, is_locked: bool) {
+        let users = self.locked_users.lock();
+        let mut users = users.unwrap_or_else(PoisonError::into_inner);
+        if !is_locked {
+            users.remove(clerk_id);
+        } else if users.insert(clerk_id.to_owned()) && users.len() > MOST_LOCKED {
+            users.clear();
+        }
+    }
+
+    /// One event in its own transaction: whatever fails now is its own fault, or that of whoever
+    /// holds its user's row.
+    async fn apply_one(
+        &self,
+        batch: &Batch<'_>,
+        index: usize,
+        lock_timeout: LockTimeout,
+    ) -> Result<Verdict, Unavailable> {
+        let applied = self
+            .transact(batch, &[index], DbOperation::ApplyOne, lock_timeout)
+            .await;
+        let verdict = match applied {
             Ok(outcomes) => Verdict::Applied(outcomes[0]),
             Err(TransactionError::Unavailable(weather)) => return Err(weather),
-            Err(TransactionError::Contention(Contention::Lock(what))) => {
+            Err(TransactionError::Contention(Contention::Aborted(what))) => {
                 return Err(Unavailable(what));
+            }
+            Err(TransactionError::Contention(Contention::LockTimeout(what))) => {
+                Verdict::Postpone(Failure::new(Reason::RowLocked, what))
             }
             Err(
                 TransactionError::Contention(Contention::Email) | TransactionError::EmailTaken(_),
@@ -137,8 +215,23 @@ impl Projection {
                 curable: false,
             })) => Verdict::DeadLetter(failure),
         };
-        batch.decide(index, verdict);
-        Ok(())
+        Ok(verdict)
+    }
+
+    /// Asks for the locks that every write needs on its tables.
+    async fn may_write(&self) -> Result<(), Unavailable> {
+        let asked = bounded(async {
+            let tx = Tx::begin(&self.db, LockTimeout::Short).await?;
+            tx.lock_tables().await
+        });
+        match asked.await {
+            Err(TransactionError::Unavailable(weather)) => Err(weather),
+            Err(TransactionError::Contention(Contention::LockTimeout(what))) => {
+                Err(Unavailable(format!("{what}: somebody holds a table")))
+            }
+            // Given, or refused for another reason: nobody holds the tables.
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     async fn try_together(
@@ -147,7 +240,10 @@ impl Projection {
         together: &[usize],
         operation: DbOperation,
     ) -> Result<Result<(), Blame>, Unavailable> {
-        match self.transact(batch, together, operation).await {
+        match self
+            .transact(batch, together, operation, LockTimeout::Long)
+            .await
+        {
             Ok(outcomes) => {
                 for (index, outcome) in together.iter().zip(outcomes) {
                     batch.decide(*index, Verdict::Applied(outcome));
@@ -155,11 +251,12 @@ impl Projection {
                 Ok(Ok(()))
             }
             Err(TransactionError::Unavailable(weather)) => Err(weather),
-            Err(TransactionError::Contention(Contention::Lock(what))) => Err(Unavailable(what)),
+            Err(TransactionError::Contention(Contention::Aborted(what))) => Err(Unavailable(what)),
             Err(TransactionError::EmailTaken(clerk_ids)) => Ok(Err(Blame::Users(clerk_ids))),
-            Err(TransactionError::Contention(Contention::Email) | TransactionError::Refused(_)) => {
-                Ok(Err(Blame::Someone))
-            }
+            Err(
+                TransactionError::Contention(Contention::Email | Contention::LockTimeout(_))
+                | TransactionError::Refused(_),
+            ) => Ok(Err(Blame::Someone)),
         }
     }
 
@@ -169,13 +266,18 @@ impl Projection {
         batch: &Batch<'_>,
         indices: &[usize],
         operation: DbOperation,
+        lock_timeout: LockTimeout,
     ) -> Result<Vec<Outcome>, TransactionError> {
         let mut backoff = Backoff::contention();
         let mut tries = 0;
         loop {
-            let result = bounded(self.transaction(batch, indices)).await;
+            let result = bounded(self.transaction(batch, indices, lock_timeout)).await;
             let (label, again) = match &result {
                 Ok(_) => (DbResult::Ok, false),
+                // It has waited already.
+                Err(TransactionError::Contention(Contention::LockTimeout(_))) => {
+                    (DbResult::Contention, false)
+                }
                 Err(TransactionError::Contention(_)) => (DbResult::Contention, true),
                 Err(TransactionError::Unavailable(_)) => (DbResult::Unavailable, false),
                 Err(TransactionError::Refused(_) | TransactionError::EmailTaken(_)) => {
@@ -196,8 +298,9 @@ impl Projection {
         &self,
         batch: &Batch<'_>,
         indices: &[usize],
+        lock_timeout: LockTimeout,
     ) -> Result<Vec<Outcome>, TransactionError> {
-        let tx = Tx::begin(&self.db).await?;
+        let tx = Tx::begin(&self.db, lock_timeout).await?;
         let outcomes = self.within(&tx, batch, indices).await?;
         tx.commit().await?;
         Ok(outcomes)
@@ -208,12 +311,13 @@ impl Projection {
     /// well to a mere question.
     ///
     /// # Errors
-    /// The weather. An event that is refused, or that takes long, says nothing of the weather.
+    /// The weather. An event that is refused, or that takes long while the database answers others
+    /// promptly, says nothing of the weather.
     pub async fn would_take(&self, event: &Event) -> Result<(), Unavailable> {
         let batch = self.read([event]);
         let open = batch.open();
         let rehearse = async {
-            let tx = Tx::begin(&self.db).await?;
+            let tx = Tx::begin(&self.db, LockTimeout::Short).await?;
             if open.is_empty() {
                 Ok(Vec::new())
             } else {
@@ -221,9 +325,15 @@ impl Projection {
             }
         };
         match timeout(ANSWER_WITHIN, rehearse).await {
-            Ok(Err(TransactionError::Unavailable(weather))) => Err(weather),
-            Ok(Ok(_) | Err(_)) => self.ping().await,
-            Err(_) => Ok(()),
+            Ok(Err(TransactionError::Unavailable(weather))) => Err(self.explained(weather).await),
+            Ok(Ok(_) | Err(_)) => {
+                self.ping().await?;
+                self.may_write().await
+            }
+            Err(_) => timeout(PROMPT, self.ping()).await.unwrap_or_else(|_| {
+                let cause = format!("no answer within {PROMPT:?}");
+                Err(Unavailable(cause))
+            }),
         }
     }
 

@@ -16,6 +16,8 @@ pub enum Verdict {
     Applied(Outcome),
     /// Time may cure it.
     Retry(Failure),
+    /// Somebody else is in its way: later, and not its own failure.
+    Postpone(Failure),
     /// Nothing will.
     DeadLetter(Failure),
 }
@@ -65,9 +67,10 @@ impl<'a> Batch<'a> {
         self.members.into_iter().map(verdict).collect()
     }
 
-    /// The open events: those to apply one by one, because a user of theirs has an event without
-    /// an address, which is refused if it is the newest; and those to apply together.
-    pub(crate) fn open_apart(&self) -> (Vec<usize>, Vec<usize>) {
+    /// The open events: those to apply one by one, because a user of theirs is in `apart`, or has
+    /// an event without an address, which is refused if it is the newest; and those to apply
+    /// together.
+    pub(crate) fn open_apart(&self, apart: &HashSet<String>) -> (Vec<usize>, Vec<usize>) {
         let open = self.open();
         let lacking: HashSet<&str> = open
             .iter()
@@ -77,7 +80,7 @@ impl<'a> Batch<'a> {
             .collect();
         let of_lacking = |index: &usize| {
             let clerk_id = self.understood(*index).clerk_id();
-            clerk_id.is_some_and(|clerk_id| lacking.contains(clerk_id))
+            clerk_id.is_some_and(|id| lacking.contains(id) || apart.contains(id))
         };
         open.into_iter().partition(of_lacking)
     }

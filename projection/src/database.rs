@@ -3,22 +3,29 @@
 use std::time::Duration;
 
 use clerk_sync_pipeline::secret::ServerUrl;
-use sea_orm::{ConnectOptions, Database, DatabaseConnection, DbErr};
+use sea_orm::{
+    ConnectOptions, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend,
+    DbErr, TransactionTrait as _,
+};
 use sqlx::{
-    Connection as _,
+    Connection as _, PgConnection,
     sqlite::{SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::time::timeout;
 
 /// Longest wait for a connection. A database that is away costs this much per attempt.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest wait for a connection that is given back to say that it is alive.
+/// Longest wait for a connection that is given back to say that it is alive, and in no transaction.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 /// A connection that has rested this long is tested before it is used; one in steady use is not,
 /// which saves a round trip per batch.
 const TEST_AFTER_IDLE: Duration = Duration::from_secs(30);
 /// SQLite: how long to wait for another writer.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest time for finding out why there is no connection. With the second that is waited for one
+/// before, it fits into a readiness probe.
+const DIAGNOSIS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Prepared statements kept on each connection. A batch of each size has statements of its own.
 const STATEMENTS: usize = 400;
@@ -65,12 +72,84 @@ pub fn kind(url: &ServerUrl) -> Result<Kind, String> {
     }
 }
 
+/// A pool, and what each transaction on it says first.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// For single statements that need neither the search path nor a prepared statement; for all
+    /// else there is [`Database::begin`].
+    pub pool: DatabaseConnection,
+    opening: Option<String>,
+}
+
+/// A pool whose sessions last: prepared statements, and Prisma's schema as the search path.
+impl From<DatabaseConnection> for Database {
+    fn from(pool: DatabaseConnection) -> Self {
+        let opening = None;
+        Self { pool, opening }
+    }
+}
+
+impl Database {
+    /// The statements that every transaction begins with: no session need outlive it, so PgBouncer
+    /// may stand between in transaction mode.
+    #[must_use]
+    pub fn opening(&self) -> Option<&str> {
+        self.opening.as_deref()
+    }
+
+    /// Begins a transaction, with its opening said.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn begin(&self) -> Result<DatabaseTransaction, DbErr> {
+        let transaction = self.pool.begin().await?;
+        if let Some(opening) = &self.opening {
+            transaction.execute_unprepared(opening).await?;
+        }
+        Ok(transaction)
+    }
+}
+
+/// A pool as [`connect`] makes it. With `prepare` false, or `pgbouncer=true` in the URL, no prepared
+/// statement outlives its transaction.
+///
+/// # Errors
+/// The URL cannot be understood.
+pub async fn open(url: &ServerUrl, connections: u32, prepare: bool) -> Result<Database, DbErr> {
+    let Prisma { schema, pgbouncer } = driver_url(url, kind(url).map_err(DbErr::Custom)?).1;
+    let mut opening = Vec::new();
+    if kind(url) == Ok(Kind::Postgres) && (pgbouncer || !prepare) {
+        // The driver names its statements sqlx_s_1, sqlx_s_2 … on each of its connections, and
+        // does not take them away. On a server's connection that was another client's before,
+        // such a name may be taken; this frees all of them, as Prisma does.
+        opening.push("DEALLOCATE ALL".to_owned());
+    }
+    if let Some(schema) = schema {
+        // In every transaction too: a pooler that nobody told us of may ignore the start-up option.
+        let quoted = schema.replace('"', "\"\"");
+        opening.push(format!("SET LOCAL search_path TO \"{quoted}\""));
+    }
+    let keep_statements = !pgbouncer && prepare;
+    Ok(Database {
+        pool: pool(url, connections, keep_statements).await?,
+        opening: (!opening.is_empty()).then(|| opening.join("; ")),
+    })
+}
+
 /// A pool of at most `connections`. It connects lazily: a database that is away is weather, found
 /// out by whoever asks first.
 ///
 /// # Errors
 /// The URL cannot be understood.
 pub async fn connect(url: &ServerUrl, connections: u32) -> Result<DatabaseConnection, DbErr> {
+    pool(url, connections, true).await
+}
+
+async fn pool(
+    url: &ServerUrl,
+    connections: u32,
+    keep_statements: bool,
+) -> Result<DatabaseConnection, DbErr> {
     let kind = kind(url).map_err(DbErr::Custom)?;
     let (url, Prisma { schema, pgbouncer }) = driver_url(url, kind);
     let mut options = ConnectOptions::new(url);
@@ -85,22 +164,30 @@ pub async fn connect(url: &ServerUrl, connections: u32) -> Result<DatabaseConnec
         // Statements are no news, and their values must not be.
         .sqlx_logging(false)
         .map_sqlx_postgres_opts(move |options| {
-            let statements = if pgbouncer { 0 } else { STATEMENTS };
+            let prepare = keep_statements && !pgbouncer;
+            let statements = if prepare { STATEMENTS } else { 0 };
             let options = options
                 .application_name("clerk-sync")
+                // We read no floats, and PgBouncer refuses start-up parameters it does not know.
+                .extra_float_digits(None)
                 .statement_cache_capacity(statements);
             match &schema {
-                Some(schema) => options.options([("search_path", schema)]),
-                None => options,
+                Some(schema) if keep_statements => options.options([("search_path", schema)]),
+                _ => options,
             }
         })
         // A connection that was given up in the middle of an answer is tested before it goes back;
         // sqlx's own test has no limit, and would keep the place for as long as the kernel tries.
+        // Given up before its BEGIN was answered, it is in a transaction that sqlx knows nothing
+        // of: the next statement would be said to be done, and never be committed. Hence this
+        // test: it ends any transaction, and is silent, unlike a ROLLBACK alone, where there is
+        // none.
         .map_sqlx_postgres_pool_opts(|pool| {
             pool.after_release(|connection, _| {
                 Box::pin(async move {
-                    match timeout(RELEASE_TIMEOUT, connection.ping()).await {
-                        Ok(alive) => alive.map(|()| true),
+                    let ended = sqlx::raw_sql("BEGIN; ROLLBACK").execute(connection);
+                    match timeout(RELEASE_TIMEOUT, ended).await {
+                        Ok(ended) => ended.map(|_| true),
                         Err(_) => Err(sqlx::Error::PoolTimedOut),
                     }
                 })
@@ -115,7 +202,31 @@ pub async fn connect(url: &ServerUrl, connections: u32) -> Result<DatabaseConnec
                 .busy_timeout(BUSY_TIMEOUT)
                 .foreign_keys(true)
         });
-    Database::connect(options).await
+    sea_orm::Database::connect(options).await
+}
+
+/// Why no connection can be made, asked by making one beside the pool, which keeps the reason to
+/// itself. `None`: one can be made, or there is no answer either.
+pub(crate) async fn why_no_connection(pool: &DatabaseConnection) -> Option<String> {
+    if pool.get_database_backend() != DbBackend::Postgres {
+        return None;
+    }
+    let options = pool.get_postgres_connection_pool().connect_options();
+    match timeout(DIAGNOSIS_TIMEOUT, PgConnection::connect_with(&options)).await {
+        Ok(Ok(connection)) => {
+            // It came too late to be of use.
+            let _ = timeout(DIAGNOSIS_TIMEOUT, connection.close()).await;
+            None
+        }
+        // The server's own text may name a role or a database.
+        Ok(Err(sqlx::Error::Database(error))) => Some(match error.code().as_deref() {
+            Some("53300") => "too many connections (53300)".to_owned(),
+            Some("57P03") => "the server is starting up or shutting down (57P03)".to_owned(),
+            code => format!("refused with {}", code.unwrap_or("an unknown code")),
+        }),
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_) => None,
+    }
 }
 
 /// What Prisma's parameters ask for beside the URL.
@@ -189,6 +300,33 @@ mod tests {
             driver("sqlite:///tmp/a.db?mode=rwc").0,
             "sqlite:///tmp/a.db?mode=rwc"
         );
+    }
+
+    #[tokio::test]
+    async fn a_transaction_says_what_no_session_can_be_relied_on_to_know() {
+        for (url, prepare, opening) in [
+            ("postgres://db/app", true, None),
+            ("postgres://db/app", false, Some("DEALLOCATE ALL")),
+            (
+                "postgres://db/app?pgbouncer=true",
+                true,
+                Some("DEALLOCATE ALL"),
+            ),
+            (
+                r#"postgres://db/app?schema=my"shop"#,
+                true,
+                Some(r#"SET LOCAL search_path TO "my""shop""#),
+            ),
+            (
+                "postgres://db/app?schema=shop",
+                false,
+                Some(r#"DEALLOCATE ALL; SET LOCAL search_path TO "shop""#),
+            ),
+            ("sqlite::memory:", true, None),
+        ] {
+            let database = open(&url.parse().unwrap(), 1, prepare).await.unwrap();
+            assert_eq!(database.opening(), opening, "{url}");
+        }
     }
 
     #[test]

@@ -9,6 +9,21 @@ use sea_orm::{DbErr, RuntimeErr};
 #[error("the database is unavailable: {0}")]
 pub struct Unavailable(pub String);
 
+/// What is said when the pool had no connection to give: it could not be made, or all are busy.
+const NO_CONNECTION: &str = "no connection to the database";
+
+impl Unavailable {
+    /// The pool had no connection to give, for the reason that was found.
+    pub(crate) fn no_connection(why: &str) -> Self {
+        Self(format!("{NO_CONNECTION}: {why}"))
+    }
+
+    /// Whether the pool had no connection to give, and did not say why.
+    pub(crate) fn is_unexplained(&self) -> bool {
+        self.0 == NO_CONNECTION
+    }
+}
+
 /// Whether an error of the database is the weather: it may go away by itself, whatever was asked.
 #[must_use]
 pub fn is_unavailable(error: &DbErr) -> bool {
@@ -34,8 +49,11 @@ pub(crate) enum TransactionError {
 /// A race that was lost.
 #[derive(Debug)]
 pub(crate) enum Contention {
-    /// A deadlock, a serialization failure, a lock not given in time.
-    Lock(String),
+    /// Ended by the server in favour of others: a deadlock, a serialization failure, a
+    /// cancellation; a SQLite file that somebody else writes to.
+    Aborted(String),
+    /// A lock that somebody holds was not given in time.
+    LockTimeout(String),
     /// An address was claimed by somebody else between two statements; or, when it lasts, by a
     /// row that we cannot see through.
     Email,
@@ -91,7 +109,8 @@ impl TransactionError {
                     _ => Self::unavailable(error),
                 }
             }
-            DbErr::ConnectionAcquire(_) | DbErr::Conn(_) => Self::unavailable(error),
+            DbErr::ConnectionAcquire(_) => Self::Unavailable(Unavailable(NO_CONNECTION.to_owned())),
+            DbErr::Conn(_) => Self::unavailable(error),
             DbErr::Exec(RuntimeErr::SqlxError(source))
             | DbErr::Query(RuntimeErr::SqlxError(source)) => match source.as_database_error() {
                 Some(answer) => Self::answered(answer, step),
@@ -132,7 +151,8 @@ impl TransactionError {
 
     fn postgres(code: &str, constraint: Option<&str>, what: String, step: Step) -> Self {
         match code {
-            "40001" | "40P01" | "55P03" | "57014" => Self::Contention(Contention::Lock(what)),
+            "40001" | "40P01" | "57014" => Self::Contention(Contention::Aborted(what)),
+            "55P03" => Self::Contention(Contention::LockTimeout(what)),
             "23505" if constraint == Some("users_email_key") => Self::Contention(Contention::Email),
             "23505" => Self::curable(Reason::UniqueViolation, what),
             "23503" => Self::foreign_key(what, step),
@@ -148,6 +168,10 @@ impl TransactionError {
             "42703" | "42883" | "3D000" | "3F000" => {
                 Self::Unavailable(Unavailable(format!("{what}: run `clerk-sync migrate up`?")))
             }
+            // Names of prepared statements that other clients of a pooler have taken or freed.
+            "26000" | "42P05" => Self::Unavailable(Unavailable(format!(
+                "{what}: behind PgBouncer? set DATABASE_PREPARED_STATEMENTS=false"
+            ))),
             // A plan that a migration has outdated.
             "0A000" => Self::Unavailable(Unavailable(what)),
             _ => match code.get(..2) {
@@ -179,7 +203,7 @@ impl TransactionError {
                 Self::Unavailable(Unavailable(format!("{what}: run `clerk-sync migrate up`?")))
             }
             // BUSY and LOCKED: somebody else writes for longer than the busy timeout.
-            (_, 5 | 6) => Self::Contention(Contention::Lock(what)),
+            (_, 5 | 6) => Self::Contention(Contention::Aborted(what)),
             // A constraint of another kind.
             (_, 19) => Self::curable(Reason::DatabaseError, what),
             // TOOBIG, MISMATCH.

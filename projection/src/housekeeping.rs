@@ -1,11 +1,12 @@
 //! What the database is asked for beside batches.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use crate::{
     Projection,
     apply::bounded,
     change,
+    database::why_no_connection,
     failure::{Refusal, TransactionError, Unavailable},
     plan,
     transaction::ledger_row,
@@ -16,8 +17,11 @@ use clerk_sync_pipeline::{
     Event,
     telemetry::{DbOperation, DbResult, Outcome},
 };
-use sea_orm::ConnectionTrait as _;
+use sea_orm::{ConnectionTrait as _, DbBackend, DbErr, ExecResult, StatementBuilder};
+use tokio::time::timeout;
 
+/// After this time without an answer, a [`Projection::ping`] looks for the reason.
+const SOON: Duration = Duration::from_secs(1);
 /// Rows pruned from the ledger in one statement.
 const PRUNE_CHUNK: u64 = 1000;
 
@@ -40,8 +44,8 @@ impl Projection {
         if rows.is_empty() {
             return Ok(());
         }
-        let claim = processed_events::claim(self.db.get_database_backend(), rows.into_values());
-        let recorded = bounded(self.db.execute(&claim)).await;
+        let claim = processed_events::claim(self.backend(), rows.into_values());
+        let recorded = bounded(self.execute(&claim)).await;
         self.count(DbOperation::Record, recorded.is_ok());
         match recorded {
             Err(TransactionError::Refused(Refusal { failure, .. })) => {
@@ -52,7 +56,8 @@ impl Projection {
                 );
                 Ok(())
             }
-            recorded => recorded.map(drop).map_err(unavailable),
+            Err(error) => Err(self.explained(unavailable(error)).await),
+            Ok(_) => Ok(()),
         }
     }
 
@@ -61,11 +66,11 @@ impl Projection {
     /// # Errors
     /// The weather.
     pub async fn prune(&self, before: DateTime<Utc>) -> Result<u64, Unavailable> {
-        let backend = self.db.get_database_backend();
+        let backend = self.backend();
         let mut pruned = 0;
         loop {
             let chunk = processed_events::prune(backend, before, PRUNE_CHUNK);
-            let result = bounded(self.db.execute(&chunk)).await;
+            let result = bounded(self.execute(&chunk)).await;
             self.count(DbOperation::Prune, result.is_ok());
             let removed = result.map_err(unavailable)?.rows_affected();
             pruned += removed;
@@ -78,14 +83,24 @@ impl Projection {
     }
 
     /// Asks whether the database is there and would run every statement of a batch: that the tables
-    /// and columns exist, and that the role has the rights.
+    /// and columns exist, and that the role has the rights. After a second without an answer it looks for the
+    /// reason, so that a readiness probe has one.
     ///
     /// # Errors
     /// It is not, or would not: the text says what to do.
     pub async fn ping(&self) -> Result<(), Unavailable> {
-        let backend = self.db.get_database_backend();
         let grants = self.config.initial_credits > 0;
-        self.would_run(&plan::of_a_batch(backend, grants)).await
+        let plans = plan::of_a_batch(self.backend(), grants);
+        let mut answer = pin!(self.would_run(&plans));
+        match timeout(SOON, answer.as_mut()).await {
+            Ok(Err(unavailable)) => Err(self.explained(unavailable).await),
+            Ok(Ok(())) => Ok(()),
+            // The pool waits for a connection, or the server for something.
+            Err(_) => match why_no_connection(&self.db.pool).await {
+                Some(why) => Err(Unavailable::no_connection(&why)),
+                None => answer.await,
+            },
+        }
     }
 
     /// Asks the same of every statement of a worker, the one that prunes the ledger too.
@@ -94,21 +109,56 @@ impl Projection {
     /// As for [`Projection::ping`].
     pub async fn is_fit(&self) -> Result<(), Unavailable> {
         self.ping().await?;
-        let backend = self.db.get_database_backend();
-        self.would_run(&plan::of_pruning(backend, Utc::now())).await
+        self.would_run(&plan::of_pruning(self.backend(), Utc::now()))
+            .await
+    }
+
+    /// With the reason why no connection can be made, if that is what it is about.
+    pub(crate) async fn explained(&self, unavailable: Unavailable) -> Unavailable {
+        if !unavailable.is_unexplained() {
+            return unavailable;
+        }
+        let why = why_no_connection(&self.db.pool).await;
+        let why = why.unwrap_or_else(|| "no answer, or all of ours are busy".to_owned());
+        Unavailable::no_connection(&why)
     }
 
     async fn would_run(&self, plans: &str) -> Result<(), Unavailable> {
-        let mut planned = bounded(self.db.execute_unprepared(plans)).await;
+        let mut planned = bounded(self.plan(plans)).await;
         if matches!(planned, Err(TransactionError::Contention(_))) {
             // Somebody keeps writers off a table, as building an index does. That is no fault of
             // the database, and rights can be asked for later: is everything there to be read?
-            let backend = self.db.get_database_backend();
-            let look = plan::look(backend, self.config.initial_credits > 0);
-            planned = bounded(self.db.execute_unprepared(&look)).await;
+            let look = plan::look(self.backend(), self.config.initial_credits > 0);
+            planned = bounded(self.plan(&look)).await;
         }
         self.count(DbOperation::Ping, planned.is_ok());
         planned.map(drop).map_err(unavailable)
+    }
+
+    /// Executes one statement.
+    async fn execute(&self, statement: &impl StatementBuilder) -> Result<ExecResult, DbErr> {
+        if self.db.opening().is_none() {
+            return self.db.pool.execute(statement).await;
+        }
+        let transaction = self.db.begin().await?;
+        let result = transaction.execute(statement).await?;
+        transaction.commit().await?;
+        Ok(result)
+    }
+
+    /// Executes statements that change nothing.
+    async fn plan(&self, statements: &str) -> Result<ExecResult, DbErr> {
+        if self.db.opening().is_none() {
+            return self.db.pool.execute_unprepared(statements).await;
+        }
+        let transaction = self.db.begin().await?;
+        let result = transaction.execute_unprepared(statements).await?;
+        transaction.commit().await?;
+        Ok(result)
+    }
+
+    fn backend(&self) -> DbBackend {
+        self.db.pool.get_database_backend()
     }
 
     fn count(&self, operation: DbOperation, ok: bool) {

@@ -9,13 +9,15 @@ use clerk_sync_pipeline::{
     telemetry::{Label as _, Outcome},
 };
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, FromQueryResult,
-    QueryResult, SqliteTransactionMode, StatementBuilder, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, QueryResult,
+    SqliteTransactionMode, StatementBuilder, TransactionOptions, TransactionTrait,
 };
 
 use crate::{
+    apply::ANSWER_WITHIN,
     batch::Batch,
     change::Read,
+    database::Database,
     failure::{Step, TransactionError},
     reduce::{Goal, Winner},
     seats::Claims,
@@ -44,33 +46,73 @@ fn utc(millis: Millis) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(millis.0).filter(|time| (1..=9999).contains(&time.year()))
 }
 
-/// The server's own limits, for the transaction alone (nothing rests on the session, so PgBouncer
-/// may stand between): a lock held by somebody is contention before our patience ends, and the
-/// locks of a worker whose machine has vanished are free again after a minute.
-const LIMITS: &str =
-    "SET LOCAL lock_timeout = '15s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+/// How long a transaction waits for a lock that somebody holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LockTimeout {
+    /// 8 s. A transaction may wait twice: for another worker, which waits itself, and then for what
+    /// that one had waited for. Both together are less than our patience with the whole.
+    Long,
+    /// 1 s: long enough for a transaction of another worker.
+    Short,
+    /// 50 ms: for a row that somebody was seen to hold.
+    Brief,
+}
+
+impl LockTimeout {
+    /// The server's own limits, for the transaction alone (nothing rests on the session, so
+    /// PgBouncer may stand between). A shorter `statement_timeout` of the role would end a wait for
+    /// a lock before its own limit, and look like another fault. The locks of a worker whose machine
+    /// has vanished are free again after a minute.
+    fn limits(self) -> String {
+        let wait = match self {
+            Self::Long => "8s",
+            Self::Short => "1s",
+            Self::Brief => "50ms",
+        };
+        format!(
+            "SET LOCAL lock_timeout = '{wait}'; \
+             SET LOCAL statement_timeout = '{}s'; \
+             SET LOCAL idle_in_transaction_session_timeout = '60s'",
+            ANSWER_WITHIN.as_secs()
+        )
+    }
+}
+
+/// The lock that every write takes on its table: given unless somebody holds the table against
+/// writers, whoever holds rows of it.
+const LOCK_TABLES: &str = "LOCK TABLE users, clerk_sync.processed_events, \
+                           clerk_sync.user_versions IN ROW EXCLUSIVE MODE";
 
 /// A transaction whose errors are sorted.
 pub(crate) struct Tx(DatabaseTransaction);
 
 impl Tx {
     /// Begins a transaction that will write.
-    pub(crate) async fn begin(db: &DatabaseConnection) -> Result<Self, TransactionError> {
-        let begun = match db.get_database_backend() {
+    pub(crate) async fn begin(
+        db: &Database,
+        lock_timeout: LockTimeout,
+    ) -> Result<Self, TransactionError> {
+        let pool = &db.pool;
+        let begun = match pool.get_database_backend() {
             // A deferred transaction that reads first could fail to become a writer.
             DbBackend::Sqlite => {
                 let options = TransactionOptions {
                     sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
                     ..TransactionOptions::default()
                 };
-                db.begin_with_options(options).await
+                pool.begin_with_options(options).await
             }
             // READ COMMITTED is enough: guards are checked again under the row's lock.
-            _ => db.begin().await,
+            _ => pool.begin().await,
         };
         let tx = begun?;
         if tx.get_database_backend() == DbBackend::Postgres {
-            tx.execute_unprepared(LIMITS).await?;
+            let opening = db
+                .opening()
+                .map(|sql| format!("{sql}; "))
+                .unwrap_or_default();
+            let limits = lock_timeout.limits();
+            tx.execute_unprepared(&format!("{opening}{limits}")).await?;
         }
         Ok(Self(tx))
     }
@@ -78,6 +120,14 @@ impl Tx {
     /// Commits. An error may mean that it happened and nobody could say so.
     pub(crate) async fn commit(self) -> Result<(), TransactionError> {
         self.0.commit().await.map_err(TransactionError::from)
+    }
+
+    /// Asks whether the tables may be written at all, whoever holds rows of them.
+    pub(crate) async fn lock_tables(&self) -> Result<(), TransactionError> {
+        if self.backend() == DbBackend::Postgres {
+            self.0.execute_unprepared(LOCK_TABLES).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn backend(&self) -> DbBackend {

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Debian's and Ubuntu's packages, installed without a trace in the running system: no service
-# starts, now or at boot, and PostgreSQL's packages make no cluster.
+# Debian's and Ubuntu's packages, of the servers and of tools for the tests, installed without a
+# trace in the running system: no service starts, now or at boot, and PostgreSQL's packages make no
+# cluster.
 
 # install_missing SERVICE… ; one run of apt-get for all that are missing.
 install_missing() {
@@ -18,6 +19,25 @@ install_missing() {
     hold_services
     install_packages "${packages[@]}"
     disable_at_boot "${units[@]}"
+}
+
+# install_tools ; what tests start beside the servers, installed when that is possible. Where it is
+# not, the servers are as good as ever, and such a test says what it misses.
+install_tools() {
+    local tools=()
+    have pgbouncer || [[ -x /usr/sbin/pgbouncer ]] || tools+=(pgbouncer)
+    compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || tools+=(libfaketime)
+    if ((${#tools[@]} == 0)) || ! is_linux || ! can_install; then return; fi
+
+    say "installing ${tools[*]} (no system service is started)"
+    trap release_services EXIT
+    hold_services
+    if (install_packages "${tools[@]}"); then
+        disable_at_boot pgbouncer
+    else
+        say "without ${tools[*]}, some tests of tests/weather fail"
+    fi
+    release_services
 }
 
 # Package lists that are missing or too old make a first try fail.
@@ -57,7 +77,7 @@ hold_services() {
 #!/bin/sh
 # Temporary, by clerk-sync's scripts/services: no service starts while it installs packages.
 for word; do
-    case \$word in rabbitmq-server* | epmd* | postgresql*) exit 101 ;; esac
+    case \$word in rabbitmq-server* | epmd* | postgresql* | pgbouncer*) exit 101 ;; esac
 done
 if [ -x "$policy.clerk-sync" ]; then exec "$policy.clerk-sync" "\$@"; fi
 POLICY

@@ -24,6 +24,7 @@ mod changes;
 mod expected;
 mod history;
 mod instance;
+mod moves;
 mod payload;
 mod person;
 

@@ -1,12 +1,20 @@
-//! Processes, servers and a sender for the tests.
+//! Processes, servers and a sender for the tests. Shared with `tests/weather`, which is why the
+//! files are named: a module that is included by its path looks for its own beside itself.
 
+#[path = "harness/clerk.rs"]
 pub(crate) mod clerk;
 #[cfg(target_os = "linux")]
+#[path = "harness/measure.rs"]
 pub(crate) mod measure;
+#[path = "harness/process.rs"]
 pub(crate) mod process;
+#[path = "harness/proxy.rs"]
 pub(crate) mod proxy;
+#[path = "harness/rights.rs"]
 pub(crate) mod rights;
+#[path = "harness/servers.rs"]
 pub(crate) mod servers;
+#[path = "harness/wire.rs"]
 pub(crate) mod wire;
 
 use std::{future::Future, time::Duration};

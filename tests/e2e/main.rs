@@ -9,6 +9,10 @@
     reason = "a test's helpers fail the test"
 )]
 
+#[expect(
+    dead_code,
+    reason = "shared with tests/weather, which needs other parts"
+)]
 mod harness;
 
 mod cluster;

@@ -18,6 +18,9 @@ pub struct Args {
     pub database_url: ServerUrl,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub session: SessionArgs,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
     pub amqp: AmqpArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
@@ -67,6 +70,18 @@ pub struct WorkerArgs {
     /// Deliveries that RabbitMQ sends ahead to each lane
     #[arg(long, env, default_value_t = 300, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     pub prefetch: u16,
+}
+
+/// How the database is spoken to.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct SessionArgs {
+    /// Keep prepared statements on each connection. Say false behind PgBouncer in transaction mode,
+    /// unless DATABASE_URL has pgbouncer=true
+    #[arg(
+        long, env, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL",
+        help_heading = "Database"
+    )]
+    pub database_prepared_statements: bool,
 }
 
 impl WorkerArgs {

@@ -9,7 +9,7 @@ use clerk_sync_pipeline::{
     Event, Millis,
     admin::ReadinessPart,
     lifecycle::Shutdown,
-    queue::{BatchLimits, Consume, Delivery, RetryLadder, SUSPECT_REDELIVERIES, Settlement},
+    queue::{BatchLimits, Consume, Delivery, RetryLadder, Rung, SUSPECT_REDELIVERIES, Settlement},
     retry::Backoff,
     telemetry::{EventKind, Label as _, Metrics, Outcome},
 };
@@ -22,6 +22,11 @@ use crate::unless_stopping;
 /// How long a batch is tried in place while the database is away, before it is handed back and
 /// consumption pauses.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a process that is stopping lets its last batch be applied. What is not committed by
+/// then is rolled back and comes again. With the time to settle and to hand back it is well within
+/// the grace period.
+const LAST_APPLY: Duration = Duration::from_secs(10);
 
 /// How long a process that is stopping waits for its last batch to be settled.
 const LAST_SETTLE: Duration = Duration::from_secs(5);
@@ -75,6 +80,10 @@ impl<C: Consume> Lane<C> {
             self.apply_and_settle(others).await?;
         }
         for suspect in suspects {
+            if self.applier.shutdown.is_requested() {
+                // The rest is handed back at the end: each could take all the time that is left.
+                break;
+            }
             self.apply_and_settle(vec![suspect]).await?;
         }
         self.applier
@@ -85,24 +94,37 @@ impl<C: Consume> Lane<C> {
     }
 
     async fn apply_and_settle(&mut self, deliveries: Vec<Delivery>) -> Result<(), HandedBack> {
-        let Some(settlements) = self.applier.settlements(&deliveries).await else {
+        let event = deliveries[0].event.clone();
+        // A process that is stopping does not wait for ever for what may never end.
+        let settlements = tokio::select! {
+            settlements = self.applier.settlements(&deliveries) => settlements,
+            () = self.applier.stopping_for(LAST_APPLY) => None,
+        };
+        let Some(settlements) = settlements else {
             self.consumer.hand_back().await;
-            return Err(HandedBack(deliveries[0].event.clone()));
+            return Err(HandedBack(event));
         };
         // Settled only now: every row is committed, or its event is on its way to a rung.
         let settled = deliveries.into_iter().zip(settlements).collect();
-        // An error means that they will come again, and be found applied. A way that is blocked
-        // must not keep a process that is stopping; what it still holds is handed back at its end.
-        let shutdown = &self.applier.shutdown;
         tokio::select! {
-            _ = self.consumer.settle(settled) => {}
-            () = async { shutdown.requested().await; sleep(LAST_SETTLE).await } => {}
+            // An error means that they will come again, and be found applied.
+            _ = self.consumer.settle(settled) => Ok(()),
+            // A way that is blocked must not keep a process that is stopping.
+            () = self.applier.stopping_for(LAST_SETTLE) => {
+                self.consumer.hand_back().await;
+                Err(HandedBack(event))
+            }
         }
-        Ok(())
     }
 }
 
 impl Applier {
+    /// Resolves so long after the process was asked to stop.
+    async fn stopping_for(&self, time: Duration) {
+        self.shutdown.requested().await;
+        sleep(time).await;
+    }
+
     /// Applies the deliveries; how to settle each, or `None` when patience or the process ended.
     async fn settlements(&self, deliveries: &[Delivery]) -> Option<Vec<Settlement>> {
         let verdicts = self.apply(deliveries).await?;
@@ -155,6 +177,7 @@ impl Applier {
         match verdict {
             Verdict::Applied(_) => Settlement::Done,
             Verdict::DeadLetter(failure) => Settlement::DeadLetter(failure),
+            Verdict::Postpone(failure) => Settlement::Postpone(Rung(0), failure),
             Verdict::Retry(failure) => match self.ladder.rung(delivery.attempt) {
                 Some(rung) => Settlement::Retry(rung, failure),
                 None => Settlement::DeadLetter(failure),
@@ -166,7 +189,7 @@ impl Applier {
     fn report(&self, delivery: &Delivery, settlement: &Settlement) {
         match settlement {
             Settlement::Done => {}
-            Settlement::Retry(_, failure) => {
+            Settlement::Retry(_, failure) | Settlement::Postpone(_, failure) => {
                 self.count(delivery, Outcome::Retried);
                 self.metrics.retries.get(failure.reason).inc();
             }
@@ -197,7 +220,9 @@ impl Applier {
             .zip(settlements)
             .filter_map(|(delivery, settlement)| match settlement {
                 Settlement::Done => None,
-                Settlement::Retry(..) => Some((&delivery.event, Outcome::Retried)),
+                Settlement::Retry(..) | Settlement::Postpone(..) => {
+                    Some((&delivery.event, Outcome::Retried))
+                }
                 Settlement::DeadLetter(_) => Some((&delivery.event, Outcome::DeadLettered)),
             })
             .collect();

@@ -25,7 +25,8 @@ pub async fn work(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         .bind_admin()
         .await
         .map_err(anyhow::Error::msg)?;
-    let db = database::connect(&args.database_url, args.worker.connections())
+    let prepare = args.session.database_prepared_statements;
+    let db = database::open(&args.database_url, args.worker.connections(), prepare)
         .await
         .context("DATABASE_URL")?;
     let projection = Projection::new(db, args.worker.projection(), metrics.clone());

@@ -62,7 +62,7 @@ impl Errand for DiscardArgs {
         let discarded = parked.discard_marked().await;
         let discarded = discarded.map_err(|error| interrupted(error, "discarded"))?;
         say!("{} discarded", letters(discarded));
-        missing(&selecting.missing(), &queue)
+        Ok(missing(&selecting.missing(), &queue))
     }
 }
 

@@ -56,7 +56,7 @@ impl Errand for ReplayArgs {
                 say!("{}", applied(parked.replay_delay()));
             }
         }
-        missing(&selecting.missing(), &parked.name(place))
+        Ok(missing(&selecting.missing(), &parked.name(place)))
     }
 }
 

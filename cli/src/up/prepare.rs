@@ -8,9 +8,8 @@ use clerk_sync_pipeline::{
     queue::amqp::{self, Server, SetupError},
     retry::Backoff,
 };
-use clerk_sync_projection::is_unavailable;
+use clerk_sync_projection::{database::Database, is_unavailable};
 use clerk_sync_worker::config::WorkerArgs;
-use sea_orm::DatabaseConnection;
 use tokio::time::{sleep, timeout};
 
 /// Migrates, waiting for a database that is away. False when the process is stopping.
@@ -18,14 +17,14 @@ use tokio::time::{sleep, timeout};
 /// # Errors
 /// The database is there and cannot be used.
 pub(crate) async fn tables(
-    db: &DatabaseConnection,
+    db: &Database,
     worker: &WorkerArgs,
     shutdown: &Shutdown,
 ) -> anyhow::Result<bool> {
     let migrate = async || {
-        let report = migration::up(db).await?;
+        let report = migration::up_with(&db.pool, db.opening()).await?;
         migration::check(
-            db,
+            &db.begin().await?,
             Wanted {
                 credits: worker.initial_credits > 0,
             },
@@ -35,7 +34,18 @@ pub(crate) async fn tables(
     };
     let mut waiting = Waiting::new("database", shutdown);
     loop {
-        match migrate().await {
+        // Given up in the middle, it is rolled back.
+        let migrated = tokio::select! {
+            migrated = migrate() => migrated,
+            () = until_silent(db) => {
+                if !waiting.pass("it does not answer").await {
+                    return Ok(false);
+                }
+                continue;
+            }
+            () = shutdown.requested() => return Ok(false),
+        };
+        match migrated {
             Ok(report) if report.applied.is_empty() => return Ok(true),
             Ok(report) => {
                 let applied = report.applied.join(", ");
@@ -48,6 +58,20 @@ pub(crate) async fn tables(
                 }
             }
             Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Longest wait for a sign of life while migrating.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// Resolves when the database does not answer any more: a migration may take its time, as long as
+/// there is somebody who works on it.
+async fn until_silent(db: &Database) {
+    loop {
+        sleep(SILENCE / 2).await;
+        if !matches!(timeout(SILENCE, db.pool.ping()).await, Ok(Ok(()))) {
+            return;
         }
     }
 }
@@ -74,7 +98,11 @@ pub(crate) async fn topology_now(server: &Server) -> anyhow::Result<bool> {
 pub(crate) async fn topology(server: &Server, shutdown: &Shutdown) -> anyhow::Result<bool> {
     let mut waiting = Waiting::new("broker", shutdown);
     loop {
-        match amqp::setup(server).await {
+        let declared = tokio::select! {
+            declared = amqp::setup(server) => declared,
+            () = shutdown.requested() => return Ok(false),
+        };
+        match declared {
             Ok(_) => return Ok(true),
             Err(SetupError::Broker(cause)) => {
                 if !waiting.pass(&cause).await {

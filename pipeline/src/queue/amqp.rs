@@ -15,6 +15,7 @@ mod consumer;
 mod explain;
 mod letter;
 mod message;
+mod moving;
 mod nodes;
 mod parked;
 mod publisher;

@@ -33,7 +33,7 @@ pub use publisher::EmbeddedPublisher;
 
 use clock::Clock;
 use command::{Answer, Command};
-use writer::{Ready, Writer};
+use writer::{Ready, Signs, Writer};
 
 mod clock;
 mod command;
@@ -154,6 +154,7 @@ struct Handle {
     permits: Arc<Semaphore>,
     ready: watch::Receiver<Ready>,
     released: Released,
+    problem: watch::Receiver<Option<String>>,
     last_holder: Arc<AtomicU64>,
     metrics: Arc<Metrics>,
 }
@@ -186,6 +187,9 @@ impl EmbeddedQueue {
     /// Opens the file, or creates it, readable by its owner only. Events that a former process
     /// held and did not answer are ready again.
     ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    ///
     /// # Errors
     /// In use by another process, of a newer version, or not to be opened; each names the file.
     pub fn open(
@@ -213,14 +217,19 @@ impl EmbeddedQueue {
         let (commands, inbox) = mpsc::channel(COMMANDS);
         let (ready_sender, ready) = watch::channel(Ready::default());
         let released = Released::default();
+        let (problem_sender, problem) = watch::channel(None);
         let writer = Writer::new(
             connection,
             clock,
             ladder,
             max_bytes,
-            ready_sender,
+            Signs {
+                ready: ready_sender,
+                problem: problem_sender,
+                connected: metrics.queue_connection(),
+            },
             released.clone(),
-            metrics.queue_connection(),
+            tokio::runtime::Handle::current(),
         );
         let thread = thread::Builder::new()
             .name("embedded-queue".to_owned())
@@ -234,6 +243,7 @@ impl EmbeddedQueue {
             permits: Arc::new(Semaphore::new(MAX_UNCONFIRMED)),
             ready,
             released,
+            problem,
             last_holder: Arc::default(),
             metrics,
         };
@@ -250,6 +260,12 @@ impl EmbeddedQueue {
     #[must_use]
     pub fn consumer(&self) -> EmbeddedConsumer {
         EmbeddedConsumer::new(self.handle.clone())
+    }
+
+    /// Why the file cannot be written, as long as that is so.
+    #[must_use]
+    pub fn problem(&self) -> watch::Receiver<Option<String>> {
+        self.handle.problem.clone()
     }
 
     /// How many events are where, at this moment.

@@ -11,11 +11,12 @@ use clerk_sync_pipeline::{
     Event, EventId, EventType, Millis,
     admin::Readiness,
     queue::{
-        Failure, Reason, Settlement, Topology,
+        Consume as _, Failure, Reason, Rung, Settlement, Topology,
         amqp::{self, AmqpConsumer, AmqpConsumers, AmqpParked, AmqpPublisher, Server},
     },
     telemetry::Metrics,
 };
+use futures_util::FutureExt as _;
 use lapin::{
     Channel, Connection, ConnectionProperties,
     message::BasicGetMessage,
@@ -53,9 +54,11 @@ fn amqp_url() -> Url {
     url.parse().unwrap()
 }
 
+/// Waits for all parts but that of the lanes, which are ready once somebody consumes.
 async fn ready(readiness: &Readiness) {
     within("connections", async {
-        while !readiness.problems().await.is_empty() {
+        let is_missing = |part: &(&str, String)| part.0 != "queue_consume";
+        while readiness.problems().await.iter().any(is_missing) {
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
     })
@@ -104,14 +107,17 @@ impl Queue for RabbitMq {
     }
 
     async fn consumers(&mut self, lanes: usize) -> Vec<AmqpConsumer> {
+        let readiness = Readiness::default();
         let mut running = AmqpConsumers::start(
             self.server.clone(),
             lanes,
             PREFETCH,
             &self.metrics,
-            &Readiness::default(),
+            &readiness,
         );
         let lanes = running.take_lanes();
+        // A failed event is moved on within the settling only when the way is free.
+        ready(&readiness).await;
         self.running.push(running);
         lanes
     }
@@ -271,6 +277,34 @@ async fn each_hop_carries_the_failure_and_nothing_of_the_brokers() {
     }
     sent.close().await;
     expired.close().await;
+    drop(consumer);
+    queue.remove().await;
+}
+
+/// An acknowledgement may stand for all deliveries before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_follows_a_settle_that_was_given_up_settles_only_itself() {
+    let mut queue = RabbitMq::new().await;
+    contract::publish(&queue.publisher().await, &["msg_1", "msg_2"]).await;
+    let mut consumer = queue.consumer().await;
+    let mut held = contract::batch(&mut consumer, 2).await;
+    let (second, first) = (held.pop().unwrap(), held.pop().unwrap());
+    let id = first.event.id.clone();
+    let failure = Failure::new(Reason::EmailTaken, "given up");
+    let retry = Settlement::Retry(Rung(1), failure);
+    let given_up = consumer.settle(vec![(first, retry)]).now_or_never();
+    assert!(given_up.is_none(), "nothing is confirmed that soon");
+    contract::settle(&mut consumer, second, Settlement::Done).await;
+    consumer.hand_back().await;
+    // It may be on its rung too. Nobody knows, so it comes once more as it was.
+    loop {
+        let again = contract::one(&mut consumer).await;
+        assert_eq!(again.event.id, id);
+        if again.attempt == 0 {
+            break;
+        }
+        contract::settle(&mut consumer, again, Settlement::Done).await;
+    }
     drop(consumer);
     queue.remove().await;
 }

@@ -74,6 +74,7 @@ macro_rules! keeps_every_promise {
             a_settle_that_is_given_up_strands_nothing
             a_retry_waits_out_its_rung
             an_event_climbs_the_whole_ladder_unchanged
+            a_postponed_event_comes_again_with_no_attempt_counted
             a_retry_starts_a_new_count_of_redeliveries
             the_first_failure_is_remembered_over_two_hops
             a_dead_letter_is_kept_with_its_reason_and_never_handed_out
@@ -662,6 +663,27 @@ pub(crate) async fn an_event_climbs_the_whole_ladder_unchanged<Q: Queue>() {
     assert_eq!(dead.detail, Some(last.detail));
     nothing_comes(&mut consumer).await;
     drop((publisher, consumer));
+    queue.remove().await;
+}
+
+pub(crate) async fn a_postponed_event_comes_again_with_no_attempt_counted<Q: Queue>() {
+    let mut queue = Q::new().await;
+    publish(&queue.publisher().await, &["msg_1"]).await;
+    let mut consumer = queue.consumer().await;
+    for _ in 0..3 {
+        let delivery = one(&mut consumer).await;
+        assert_eq!((delivery.attempt, delivery.redeliveries), (0, 0));
+        let locked = Failure::new(Reason::RowLocked, "somebody holds the row");
+        settle(
+            &mut consumer,
+            delivery,
+            Settlement::Postpone(Rung(0), locked),
+        )
+        .await;
+    }
+    let delivery = one(&mut consumer).await;
+    settle(&mut consumer, delivery, Settlement::Done).await;
+    drop(consumer);
     queue.remove().await;
 }
 

@@ -33,8 +33,9 @@ pub(crate) struct Db {
     pub(crate) kind: Kind,
     pub(crate) url: ServerUrl,
     pub(crate) pool: DatabaseConnection,
-    /// The application's one connection, and its administrator's.
-    application: DatabaseConnection,
+    /// The application's one connection, and its administrator's. Pictures are taken by it: what is
+    /// done to the sync's own connections is no concern of theirs.
+    pub(crate) application: DatabaseConnection,
     home: Home,
 }
 
@@ -135,7 +136,7 @@ impl Db {
                 Verdict::Applied(outcome) => {
                     assert_eq!(written, Some(outcome.as_str()), "{}", event.id);
                 }
-                Verdict::Retry(_) | Verdict::DeadLetter(_) => assert!(
+                Verdict::Retry(_) | Verdict::Postpone(_) | Verdict::DeadLetter(_) => assert!(
                     written.is_none_or(put_aside),
                     "{}: failed, but in the ledger as {written:?}",
                     event.id
@@ -149,13 +150,20 @@ impl Db {
         let ids: Vec<&str> = ids.into_iter().collect();
         let look = processed_events::outcomes(self.backend(), &ids);
         let rows = self.pool.query_all(&look).await.unwrap();
-        let pair = |row: &sea_orm::QueryResult| {
-            (
-                row.try_get_by_index(0).unwrap(),
-                row.try_get_by_index(1).unwrap(),
-            )
-        };
-        rows.iter().map(pair).collect()
+        rows.iter().map(id_and_outcome).collect()
+    }
+
+    /// The whole ledger: what became of each event, by its id.
+    pub(crate) async fn ledger(&self) -> BTreeMap<String, String> {
+        let look = Query::select()
+            .columns([
+                processed_events::Column::EventId,
+                processed_events::Column::Outcome,
+            ])
+            .from(processed_events::table(self.backend()))
+            .to_owned();
+        let rows = self.application.query_all(&look).await.unwrap();
+        rows.iter().map(id_and_outcome).collect()
     }
 
     /// What the ledger says of an event.
@@ -167,7 +175,7 @@ impl Db {
     /// What is in `users`, by Clerk id.
     pub(crate) async fn users(&self) -> Vec<users::Model> {
         let all = users::Entity::find().order_by_asc(users::Column::ClerkId);
-        let mut all = all.all(&self.pool).await.unwrap();
+        let mut all = all.all(&self.application).await.unwrap();
         // The database may sort by a locale.
         all.sort_by(|a, b| a.clerk_id.cmp(&b.clerk_id));
         all
@@ -204,7 +212,7 @@ impl Db {
             ])
             .from(user_versions::table(self.backend()))
             .to_owned();
-        let rows = self.pool.query_all(&look).await.unwrap();
+        let rows = self.application.query_all(&look).await.unwrap();
         let held = |row: &sea_orm::QueryResult| {
             let row = user_versions::Row::from_query_result(row, "").unwrap();
             let held = match row.deleted_at {
@@ -219,7 +227,7 @@ impl Db {
     /// Amounts of credits, by the owner's `users.id`.
     pub(crate) async fn credits(&self) -> Vec<(String, i32)> {
         let all = credits::Entity::find().order_by_asc(credits::Column::UserId);
-        let all = all.all(&self.pool).await.unwrap();
+        let all = all.all(&self.application).await.unwrap();
         all.into_iter()
             .map(|row| (row.user_id, row.amount))
             .collect()
@@ -322,8 +330,16 @@ fn in_words(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Applied(outcome) => outcome.as_str().to_owned(),
         Verdict::Retry(cause) => failure("retry", cause),
+        Verdict::Postpone(cause) => failure("postpone", cause),
         Verdict::DeadLetter(cause) => failure("dead", cause),
     }
+}
+
+fn id_and_outcome(row: &sea_orm::QueryResult) -> (String, String) {
+    (
+        row.try_get_by_index(0).unwrap(),
+        row.try_get_by_index(1).unwrap(),
+    )
 }
 
 fn put_aside(outcome: &str) -> bool {

@@ -28,11 +28,12 @@ macro_rules! on_both_databases {
 mod addresses;
 mod adoption;
 mod awkward;
+mod cancellation;
 mod clerk;
 mod cost;
 mod database;
-mod histories;
 mod ledger;
+mod model;
 mod poison;
 mod proxy;
 mod relations;

@@ -3,12 +3,15 @@
 
 use std::time::Duration;
 
-use clerk_sync_pipeline::{Event, secret::ServerUrl};
+use clerk_sync_pipeline::{Event, secret::ServerUrl, telemetry::Label as _};
 use clerk_sync_projection::{
-    Batch, Projection, ProjectionConfig,
+    Batch, Projection, ProjectionConfig, Verdict,
     database::{self, Kind},
 };
-use sea_orm::{ConnectionTrait as _, DatabaseConnection, TransactionTrait as _};
+use sea_orm::{
+    ConnectionTrait as _, DatabaseConnection, SqliteTransactionMode, TransactionOptions,
+    TransactionTrait as _,
+};
 use tokio::time::timeout;
 
 use crate::{
@@ -155,19 +158,29 @@ async fn an_exhausted_pool_is_weather(db: &Db) {
 }
 
 async fn a_table_that_is_locked_is_waited_for(db: &Db) {
-    let somebody = database::connect(&db.url, 1).await.unwrap();
-    let lock = match db.kind {
-        Kind::Postgres => "BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE",
-        Kind::Sqlite => "BEGIN IMMEDIATE",
+    let pool = database::connect(&db.url, 1).await.unwrap();
+    let somebody = match db.kind {
+        Kind::Postgres => {
+            let transaction = pool.begin().await.unwrap();
+            let lock = "LOCK TABLE users IN ACCESS EXCLUSIVE MODE";
+            transaction.execute_unprepared(lock).await.unwrap();
+            transaction
+        }
+        Kind::Sqlite => {
+            let immediate = TransactionOptions {
+                sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+                ..TransactionOptions::default()
+            };
+            pool.begin_with_options(immediate).await.unwrap()
+        }
     };
-    somebody.execute_unprepared(lock).await.unwrap();
     let (events, projection) = (events(), db.projection());
     let mut batch = projection.read(&events);
     {
         let mut applying = Box::pin(projection.apply(&mut batch));
         let early = timeout(Duration::from_millis(300), &mut applying).await;
         assert!(early.is_err(), "it waits: {early:?}");
-        somebody.execute_unprepared("COMMIT").await.unwrap();
+        somebody.commit().await.unwrap();
         applying.await.unwrap();
     }
     assert_eq!(batch.into_verdicts().len(), 11);
@@ -178,13 +191,14 @@ async fn a_table_that_is_locked_is_waited_for(db: &Db) {
 async fn a_table_that_is_locked_against_writers_is_no_reason_to_be_unready() {
     let db = Db::postgres().await;
     let projection = db.projection();
-    let somebody = database::connect(&db.url, 1).await.unwrap();
+    let pool = database::connect(&db.url, 1).await.unwrap();
+    let somebody = pool.begin().await.unwrap();
     // As building an index does: everybody can read.
-    let hold = "BEGIN; LOCK TABLE users IN SHARE MODE";
+    let hold = "LOCK TABLE users IN SHARE MODE";
     somebody.execute_unprepared(hold).await.unwrap();
     let asked = timeout(Duration::from_secs(15), projection.is_fit()).await;
     asked.expect("an answer comes soon").unwrap();
-    somebody.execute_unprepared("ROLLBACK").await.unwrap();
+    somebody.rollback().await.unwrap();
     projection.is_fit().await.unwrap();
 }
 
@@ -309,6 +323,7 @@ async fn connections_that_a_server_ended_are_replaced() {
     let mut batch = projection.read(&events);
     // Each connection that is found dead is replaced; those of the test too.
     while db.pool.ping().await.is_err() {}
+    while db.application.ping().await.is_err() {}
     let mut lost = 0;
     while projection.apply(&mut batch).await.is_err() {
         lost += 1;
@@ -342,4 +357,95 @@ async fn a_column_that_the_application_changes_meanwhile_is_no_events_fault() {
         let (verdict, _) = batch.into_verdicts().remove(0);
         assert_eq!(format!("{verdict:?}"), "Applied(Created)", "after {column}");
     }
+}
+
+/// In words, by event id.
+fn words(batch: Batch<'_>) -> Vec<String> {
+    let verdicts = batch.into_verdicts().into_iter();
+    let words = |(verdict, _)| match verdict {
+        Verdict::Postpone(failure) => format!("postponed: {}", failure.reason.as_str()),
+        verdict => format!("{verdict:?}"),
+    };
+    verdicts.map(words).collect()
+}
+
+#[tokio::test]
+async fn a_row_that_somebody_holds_postpones_its_user_and_nobody_else() {
+    let db = Db::postgres().await;
+    // Of the role, or of the database, and shorter than the wait for a lock.
+    let impatient = "SET statement_timeout = '3s'";
+    db.execute(&format!("ALTER DATABASE \"{}\" {impatient}", db.name()))
+        .await;
+    let projection = by_url(&db.url, 2).await;
+    projection
+        .apply(&mut projection.read(&events()))
+        .await
+        .unwrap();
+    let pool = database::connect(&db.url, 1).await.unwrap();
+    let somebody = pool.begin().await.unwrap();
+    let hold = r#"UPDATE users SET name = 'held' WHERE "clerkId" = 'user_0'"#;
+    somebody.execute_unprepared(hold).await.unwrap();
+    let later: Vec<Event> = (0..10)
+        .flat_map(|n| (5..7).map(move |at| (n, at)))
+        .map(|(n, at)| {
+            user(&format!("{n}"))
+                .at(at)
+                .updated(&format!("later{n}_{at}"))
+        })
+        .collect();
+    for round in 0..2 {
+        let since = std::time::Instant::now();
+        let mut batch = projection.read(&later);
+        projection.apply(&mut batch).await.unwrap();
+        let (held, others) = words(batch)
+            .into_iter()
+            .partition::<Vec<_>, _>(|verdict| verdict == "postponed: row_locked");
+        assert_eq!(held.len(), 2, "both of this user's, and {others:?}");
+        // Known by now, so nobody waits long for it again.
+        assert!(round == 0 || since.elapsed() < Duration::from_secs(8));
+    }
+    // Not the table's fault, so not the weather.
+    projection.would_take(&later[0]).await.unwrap();
+    somebody.rollback().await.unwrap();
+    let mut batch = projection.read(&later);
+    projection.apply(&mut batch).await.unwrap();
+    assert!(
+        !words(batch)
+            .iter()
+            .any(|verdict| verdict.contains("postponed"))
+    );
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_holds_against_writers_decides_nothing() {
+    let db = Db::postgres().await;
+    let (events, projection) = (events(), db.projection());
+    let pool = database::connect(&db.url, 1).await.unwrap();
+    let somebody = pool.begin().await.unwrap();
+    // As building an index does: everybody can read.
+    let hold = "LOCK TABLE users IN SHARE MODE";
+    somebody.execute_unprepared(hold).await.unwrap();
+    let mut batch = projection.read(&events);
+    let weather = projection.apply(&mut batch).await.unwrap_err();
+    assert!(weather.0.contains("55P03"), "{weather}");
+    projection.ping().await.unwrap();
+    projection.would_take(&events[0]).await.unwrap_err();
+    somebody.rollback().await.unwrap();
+    goes_on(&db, &projection, batch).await;
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_told_with_its_reason() {
+    let db = Db::postgres().await;
+    let mut url = db.url.expose().clone();
+    let unused = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    url.set_port(Some(unused.local_addr().unwrap().port()))
+        .unwrap();
+    drop(unused);
+    let nobody = by_url(&url.as_str().parse().unwrap(), 1).await;
+    let weather = nobody.ping().await.unwrap_err();
+    assert!(weather.0.contains("refused"), "{weather}");
+    let event = user("1").created("m1");
+    let weather = nobody.apply(&mut nobody.read([&event])).await.unwrap_err();
+    assert!(weather.0.contains("refused"), "{weather}");
 }

@@ -1,27 +1,33 @@
 //! The servers that `scripts/test` started, and what a test has on them.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use clerk_sync_entity::{processed_events, users};
+use clerk_sync_migration::MigrateError;
 use clerk_sync_pipeline::{
     queue::{Topology, amqp},
     secret::ServerUrl,
 };
-use clerk_sync_projection::database;
+use clerk_sync_projection::{database, is_unavailable};
 use lapin::{
     options::{BasicGetOptions, BasicPublishOptions},
     types::{AMQPValue, FieldTable},
 };
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbBackend, EntityTrait as _, QueryOrder as _, Statement,
+    ConnectionTrait, DatabaseConnection, DbBackend, DbErr, EntityTrait as _, QueryOrder as _,
+    Statement,
 };
 use tempfile::TempDir;
 use tokio::{
     process::Command,
     sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
+    time::{Instant, sleep},
 };
 
-use super::process::Env;
+use super::{SOON, process::Env};
 
 fn server(name: &str) -> ServerUrl {
     let url = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run scripts/test"));
@@ -49,7 +55,7 @@ pub(crate) struct TestDb {
 
 enum Kind {
     Postgres { name: String },
-    Sqlite { _folder: TempDir },
+    Sqlite { _folder: Option<TempDir> },
 }
 
 impl TestDb {
@@ -69,24 +75,37 @@ impl TestDb {
 
     pub(crate) async fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("tables.db").display());
+        let db = Self::sqlite_in(folder.path()).await;
+        let kind = Kind::Sqlite {
+            _folder: Some(folder),
+        };
+        Self { kind, ..db }
+    }
+
+    /// In a folder of the test's own.
+    pub(crate) async fn sqlite_in(folder: &std::path::Path) -> Self {
+        let url = format!("sqlite:{}", folder.join("tables.db").display());
         let url: ServerUrl = url.parse().unwrap();
         let db = database::connect(&url, 2).await.unwrap();
         Self {
             url,
             db,
-            kind: Kind::Sqlite { _folder: folder },
+            kind: Kind::Sqlite { _folder: None },
         }
     }
 
     /// With our tables in it.
     pub(crate) async fn migrated(self) -> Self {
-        clerk_sync_migration::up(&self.db).await.unwrap();
+        let migrate = async || match clerk_sync_migration::up(&self.db).await {
+            Err(MigrateError::Database(error)) => Err(error),
+            result => Ok(result.unwrap()),
+        };
+        patiently(migrate).await;
         self
     }
 
     pub(crate) async fn execute(&self, sql: &str) {
-        self.db.execute_unprepared(sql).await.unwrap();
+        patiently(async || self.db.execute_unprepared(sql).await).await;
     }
 
     /// The rows, by Clerk id.
@@ -102,9 +121,10 @@ impl TestDb {
     }
 
     pub(crate) async fn count(&self, sql: &str) -> i64 {
-        let statement = Statement::from_string(self.db.get_database_backend(), sql);
-        let row = self.db.query_one_raw(statement).await.unwrap().unwrap();
-        row.try_get_by_index(0).unwrap()
+        let backend = self.db.get_database_backend();
+        let statement = || Statement::from_string(backend, sql);
+        let row = patiently(async || self.db.query_one_raw(statement()).await).await;
+        row.unwrap().try_get_by_index(0).unwrap()
     }
 
     /// How many rows there are; 0 as long as there is no table.
@@ -144,19 +164,9 @@ impl TestDb {
     /// Makes it refuse writes, to everybody who connects from now on, as a standby does; or take
     /// them again. Everybody is cut off to notice.
     pub(crate) async fn set_read_only(&self, read_only: bool) {
-        let Kind::Postgres { name } = &self.kind else {
-            panic!("only PostgreSQL can")
-        };
-        let change = if read_only {
-            "SET default_transaction_read_only = on"
-        } else {
-            "RESET ALL"
-        };
-        on_admin(&format!("ALTER DATABASE \"{name}\" {change}")).await;
-        on_admin(&format!(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-        ))
-        .await;
+        let mode = if read_only { "on" } else { "off" };
+        self.alter(&format!("SET default_transaction_read_only = {mode}"))
+            .await;
     }
 
     /// Its name.
@@ -173,6 +183,46 @@ impl TestDb {
             .collect()
     }
 
+    /// A role that is no superuser, and owns the database.
+    pub(crate) async fn ordinary_role(&self) -> Role {
+        let role = Role { name: unique() };
+        let Kind::Postgres { name } = &self.kind else {
+            panic!("only PostgreSQL has roles")
+        };
+        on_admin(&format!(
+            "CREATE ROLE \"{0}\" LOGIN PASSWORD '{0}'",
+            role.name
+        ))
+        .await;
+        on_admin(&format!(
+            "ALTER DATABASE \"{name}\" OWNER TO \"{}\"",
+            role.name
+        ))
+        .await;
+        role
+    }
+
+    /// How many connections ordinary roles may have; those there are, are ended.
+    pub(crate) async fn limit_connections(&self, limit: Option<u32>) {
+        let limit = limit.map_or(-1, i64::from);
+        self.alter(&format!("CONNECTION LIMIT {limit}")).await;
+    }
+
+    async fn alter(&self, what: &str) {
+        let name = self.name();
+        on_admin(&format!("ALTER DATABASE \"{name}\" {what}")).await;
+        self.end_sessions().await;
+    }
+
+    /// Ends the sessions there are.
+    pub(crate) async fn end_sessions(&self) {
+        let name = self.name();
+        on_admin(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        ))
+        .await;
+    }
+
     /// The same database through another address.
     pub(crate) fn through(&self, address: std::net::SocketAddr) -> ServerUrl {
         through(&self.url, address)
@@ -184,6 +234,25 @@ impl TestDb {
         if let Kind::Postgres { name } = kind {
             on_admin(&format!("DROP DATABASE \"{name}\" WITH (FORCE)")).await;
         }
+    }
+}
+
+/// A login of its own, whose password is its name.
+pub(crate) struct Role {
+    name: String,
+}
+
+impl Role {
+    pub(crate) fn of(&self, url: &ServerUrl) -> ServerUrl {
+        let mut url = url.expose().clone();
+        url.set_username(&self.name).unwrap();
+        url.set_password(Some(&self.name)).unwrap();
+        url.as_str().parse().unwrap()
+    }
+
+    /// Once its database is gone.
+    pub(crate) async fn remove(self) {
+        on_admin(&format!("DROP ROLE \"{}\"", self.name)).await;
     }
 }
 
@@ -203,8 +272,23 @@ pub(crate) fn authority(url: &ServerUrl) -> String {
 /// For what belongs to no database: databases, roles.
 pub(crate) async fn on_admin(sql: &str) {
     let db = database::connect(&server("DATABASE_URL"), 1).await.unwrap();
-    db.execute_unprepared(sql).await.unwrap();
+    patiently(async || db.execute_unprepared(sql).await).await;
     db.close().await.unwrap();
+}
+
+/// The test's own questions are asked again when a session of its own was ended, or when the machine
+/// is too busy for a connection in time.
+pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, DbErr>) -> T {
+    let deadline = Instant::now() + SOON;
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) if is_unavailable(&error) && Instant::now() < deadline => {
+                sleep(Duration::from_millis(100)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 /// Shared by whoever uses the broker, taken whole by whoever breaks it for all.

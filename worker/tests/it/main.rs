@@ -20,6 +20,7 @@ fn help_names_every_setting_with_its_variable() {
     let help = String::from_utf8(help.stdout).unwrap();
     for setting in [
         "DATABASE_URL",
+        "DATABASE_PREPARED_STATEMENTS",
         "AMQP_URL",
         "CLERK_INSTANCE_ID",
         "INITIAL_CREDITS",

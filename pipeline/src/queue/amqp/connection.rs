@@ -85,7 +85,8 @@ impl Link {
         self.0.failed.cancelled().await;
     }
 
-    fn cause(&self) -> String {
+    /// The first cause.
+    pub(super) fn cause(&self) -> String {
         lock(&self.0.cause)
             .clone()
             .unwrap_or_else(|| "the connection was closed".to_owned())
@@ -282,7 +283,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
                 Ok((incarnation, events)) => {
                     tracing::info!(connection = self.name, server = %node, "connected to the queue");
                     let since = Instant::now();
-                    let cause = self.live(incarnation, events, O::IS_ENOUGH).await;
+                    let cause = self.live::<O>(incarnation, events).await;
                     if since.elapsed() >= STABLE_AFTER {
                         backoff.reset();
                         told.clear();
@@ -350,11 +351,10 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
     }
 
     /// Shows the incarnation until it fails or the loop is stopped; returns why it ended.
-    async fn live(
+    async fn live<O: AsyncOpen<T>>(
         &mut self,
         incarnation: Arc<Incarnation<T>>,
         mut events: BoxStream<'static, lapin::Event>,
-        is_enough: bool,
     ) -> String {
         let link = incarnation.link.clone();
         // What happened before anybody listened was told to nobody.
@@ -362,13 +362,21 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
             link.fail("the connection ended while it was opened");
         }
         self.current.send_replace(Some(incarnation.clone()));
-        if is_enough {
+        // A role that is not ready by connecting alone keeps its last cause; its user tells more.
+        if O::READY_WHEN_OPEN {
             self.readiness.ready();
         }
         self.gauge.set(true);
         loop {
             tokio::select! {
                 event = events.next() => match event {
+                    // The end of one channel, which whoever uses it is told as well; the others
+                    // on this connection go on.
+                    Some(lapin::Event::Error(error))
+                        if is_of_a_channel(&error) && incarnation.connection.status().connected() =>
+                    {
+                        tracing::debug!(connection = self.name, %error, "the broker closed a channel");
+                    }
                     Some(lapin::Event::Error(error)) => link.fail(explain(&error)),
                     None => link.fail("the connection's loop has ended"),
                     Some(lapin::Event::ConnectionBlocked(reason)) => {
@@ -400,10 +408,19 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
     }
 }
 
+/// AMQP's soft errors close a channel, its hard ones the connection.
+fn is_of_a_channel(error: &lapin::Error) -> bool {
+    use lapin::protocol::AMQPErrorKind;
+    matches!(
+        error.kind(),
+        lapin::ErrorKind::ProtocolError(reply) if matches!(reply.kind(), AMQPErrorKind::Soft(_))
+    )
+}
+
 /// Opens what a role needs on a fresh connection.
 pub(super) trait AsyncOpen<T>: Send + Sync + 'static {
-    /// Whether the role is ready with what is opened here. If not, others say when it is.
-    const IS_ENOUGH: bool = true;
+    /// Whether the role works once all is open; else those who use it say so.
+    const READY_WHEN_OPEN: bool;
 
     /// Channels, declared and checked; the error is for an operator.
     fn open(

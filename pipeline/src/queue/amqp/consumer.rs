@@ -3,51 +3,78 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, StreamExt as _, future::join_all};
+use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::{
     Channel, Connection,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use tokio::{
     sync::watch,
+    task::JoinSet,
     time::{Instant, sleep, timeout, timeout_at},
 };
 
 use super::{
     Server,
-    confirm::Message,
     connection::{AsyncOpen, Incarnation, Link, Supervised, Supervisor},
     explain, message,
+    moving::{self, Mover},
     publisher::ConfirmedPublisher,
 };
 use crate::{
     admin::{Readiness, ReadinessPart},
-    event::Millis,
-    queue::{BatchLimits, Consume, Delivery, Failure, Settlement, Topology, Unsettled},
+    queue::{BatchLimits, Consume, Delivery, Settlement, Topology, Unsettled},
     retry::Backoff,
     telemetry::Metrics,
 };
 
-/// Longest time a batch is held because its failed members cannot be moved. RabbitMQ ends a
-/// consumer that owes an acknowledgement for 30 minutes.
-const LONGEST_HOLD: Duration = Duration::from_mins(10);
+/// Longest wait for a channel that consumes.
+const CONSUME_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for the broker's word on a closed channel.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// The routing key of dead letters.
-pub(super) const DEAD: &str = "dead";
 
 /// The worker's two connections.
 pub struct AmqpConsumers {
     consuming: Arc<Supervised<()>>,
     moving: ConfirmedPublisher,
     lanes: Vec<AmqpConsumer>,
+}
+
+/// One readiness part for all lanes: ready when each of them consumes.
+struct LanesReadiness {
+    part: ReadinessPart,
+    /// Why a lane does not consume, by lane.
+    causes: Mutex<Vec<Option<String>>>,
+}
+
+impl LanesReadiness {
+    /// The lane consumes no more. Why is told by the connection, if that was lost, or by the lane
+    /// itself if it cannot consume again at once; until then it keeps the others from saying that
+    /// all is well.
+    fn note_lost(&self, lane: usize) {
+        self.causes()[lane].get_or_insert_with(|| "not consuming".to_owned());
+    }
+
+    fn causes(&self) -> MutexGuard<'_, Vec<Option<String>>> {
+        self.causes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the lane does not consume, or that it does.
+    fn tell(&self, lane: usize, cause: Option<String>) {
+        let mut causes = self.causes();
+        causes[lane] = cause;
+        match causes.iter().flatten().next() {
+            Some(cause) => self.part.not_ready(cause.clone()),
+            None => self.part.ready(),
+        }
+    }
 }
 
 impl AmqpConsumers {
@@ -76,15 +103,21 @@ impl AmqpConsumers {
             consume.clone(),
             OpenNothing,
         ));
-        let lane = |_| AmqpConsumer {
+        let starting = Some("not consuming yet".to_owned());
+        let together = Arc::new(LanesReadiness {
+            part: consume,
+            causes: Mutex::new(vec![starting; lanes]),
+        });
+        let lane = |number| AmqpConsumer {
+            lane: number,
             current: consuming.current.clone(),
             attached: None,
             arrived: Vec::new(),
             held: 0,
             prefetch,
-            moving: moving.clone(),
+            mover: Mover::new(moving.clone(), topology.clone()),
             topology: topology.clone(),
-            readiness: consume.clone(),
+            readiness: together.clone(),
         };
         let lanes = (0..lanes).map(lane).collect();
         Self {
@@ -110,7 +143,8 @@ impl AmqpConsumers {
 struct OpenNothing;
 
 impl AsyncOpen<()> for OpenNothing {
-    const IS_ENOUGH: bool = false;
+    /// Each lane says when it consumes.
+    const READY_WHEN_OPEN: bool = false;
 
     async fn open(&self, _: &Connection, _: &Link) -> Result<(), String> {
         Ok(())
@@ -122,6 +156,7 @@ static NEXT_ATTACHMENT: AtomicU64 = AtomicU64::new(1);
 
 /// One lane: a channel, a consumer, and at most one batch in hand.
 pub struct AmqpConsumer {
+    lane: usize,
     current: watch::Receiver<Option<Arc<Incarnation<()>>>>,
     attached: Option<Attached>,
     /// Arrived for the batch that is being collected: kept here so that dropping
@@ -130,9 +165,9 @@ pub struct AmqpConsumer {
     /// Deliveries of the batch in hand that are not settled yet.
     held: usize,
     prefetch: u16,
-    moving: ConfirmedPublisher,
+    mover: Mover,
     topology: Arc<Topology>,
-    readiness: ReadinessPart,
+    readiness: Arc<LanesReadiness>,
 }
 
 struct Attached {
@@ -142,6 +177,9 @@ struct Attached {
     incarnation: Arc<Incarnation<()>>,
     channel: Channel,
     deliveries: lapin::Consumer,
+    /// Failed events that wait until they can be moved on, each batch's in a task of its own. They
+    /// end with the channel that they owe an acknowledgement.
+    waiting: JoinSet<Result<(), Unsettled>>,
 }
 
 impl Consume for AmqpConsumer {
@@ -156,9 +194,16 @@ impl Consume for AmqpConsumer {
                     self.held = batch.len();
                     return batch;
                 }
-                Err(cause) => {
+                Err(Lost::Consumer(cause)) => {
                     tracing::debug!(cause, "a consumer was lost, consuming again");
                     self.detach();
+                }
+                Err(Lost::Patience(Unsettled(cause))) => {
+                    tracing::warn!(
+                        cause,
+                        "failed events cannot be moved on, they are handed back"
+                    );
+                    self.hand_back().await;
                 }
             }
         }
@@ -176,6 +221,10 @@ impl Consume for AmqpConsumer {
 
     async fn hand_back(&mut self) {
         if let Some(attached) = self.detach() {
+            if !attached.channel.status().connected() {
+                // The broker has them back; closing it again would fail the link for nothing.
+                return;
+            }
             // The broker gives back what a closed channel held, in one go.
             let closed = timeout(
                 CLOSE_TIMEOUT,
@@ -204,12 +253,17 @@ impl AmqpConsumer {
             };
             match self.consume(&incarnation).await {
                 Ok(attached) => {
-                    self.readiness.ready();
+                    self.readiness.tell(self.lane, None);
+                    // Lost in the same moment, and said already: it must not be contradicted.
+                    if let Some(cause) = incarnation.link.failure() {
+                        self.readiness.tell(self.lane, Some(cause));
+                    }
                     self.attached = Some(attached);
                     return;
                 }
                 Err(cause) => {
                     tracing::debug!(cause, "cannot consume, trying again");
+                    self.readiness.tell(self.lane, Some(cause.clone()));
                     // Its supervisor tells why, and connects anew.
                     incarnation.link.fail(cause);
                     sleep(backoff.next_delay()).await;
@@ -239,33 +293,50 @@ impl AmqpConsumer {
                 incarnation: incarnation.clone(),
                 channel,
                 deliveries,
+                waiting: JoinSet::new(),
             })
         };
         // The broker's answer, or the end of the link: an RPC on a dead one would wait for ever.
         tokio::select! {
-            attached = attach => attached.map_err(|error| explain(&error)),
-            () = incarnation.link.failed() => Err("the connection was lost".to_owned()),
+            attached = timeout(CONSUME_TIMEOUT, attach) => match attached {
+                Ok(attached) => attached.map_err(|error| explain(&error)),
+                Err(_) => Err(format!("the broker gave no consumer within {CONSUME_TIMEOUT:?}")),
+            },
+            () = incarnation.link.failed() => Err(incarnation.link.cause()),
         }
     }
 
     /// Forgets the channel and what arrived on it.
     fn detach(&mut self) -> Option<Attached> {
+        self.readiness.note_lost(self.lane);
         self.arrived.clear();
         self.held = 0;
         self.attached.take()
     }
 
     /// Fills `arrived` to the limits.
-    async fn collect(&mut self, limits: BatchLimits) -> Result<(), String> {
+    async fn collect(&mut self, limits: BatchLimits) -> Result<(), Lost> {
         let Attached {
-            number, deliveries, ..
+            number,
+            deliveries,
+            waiting,
+            ..
         } = self.attached.as_mut().expect("attached just before");
         let mut deadline = None;
         while self.arrived.len() < limits.events {
+            while let Some(ended) = waiting.try_join_next() {
+                moving::outcome(ended).map_err(Lost::Patience)?;
+            }
             // What is here already is taken without a timer.
             let next = match (deliveries.next().now_or_never(), deadline) {
                 (Some(next), _) => next,
-                (None, None) if self.arrived.is_empty() => deliveries.next().await,
+                (None, None) if self.arrived.is_empty() => tokio::select! {
+                    next = deliveries.next() => next,
+                    Some(ended) = waiting.join_next() => {
+                        moving::outcome(ended).map_err(Lost::Patience)?;
+                        continue;
+                    }
+                },
                 (None, None) => {
                     deadline = Some(Instant::now() + limits.linger);
                     continue;
@@ -277,8 +348,11 @@ impl AmqpConsumer {
             };
             match next {
                 Some(Ok(next)) => self.arrived.push(message::delivery(next, *number)),
-                Some(Err(error)) => return Err(explain(&error)),
-                None => return Err("the broker cancelled the consumer".to_owned()),
+                Some(Err(error)) => return Err(Lost::Consumer(explain(&error))),
+                None => {
+                    let cause = "the broker cancelled the consumer".to_owned();
+                    return Err(Lost::Consumer(cause));
+                }
             }
         }
         Ok(())
@@ -287,7 +361,7 @@ impl AmqpConsumer {
     async fn try_settle(&mut self, settled: Vec<(Delivery, Settlement)>) -> Result<(), Unsettled> {
         let attached = self
             .attached
-            .as_ref()
+            .as_mut()
             .ok_or_else(|| Unsettled("the channel was lost".to_owned()))?;
         let number = attached.number;
         if settled
@@ -297,102 +371,44 @@ impl AmqpConsumer {
             return Err(Unsettled("the channel was opened anew".to_owned()));
         }
         let whole_batch = settled.len() == self.held;
-        self.held = self.held.saturating_sub(settled.len());
+        let still_held = self.held.saturating_sub(settled.len());
 
-        let mut done: Vec<u64> = Vec::with_capacity(settled.len());
-        let mut moving = Vec::new();
-        for (delivery, settlement) in settled {
-            match settlement {
-                Settlement::Done => done.push(delivery.tag.number),
-                Settlement::Retry(rung, failure) => {
-                    moving.push((self.topology.ladder.name(rung), delivery, failure));
-                }
-                Settlement::DeadLetter(failure) => {
-                    moving.push((DEAD.to_owned(), delivery, failure));
-                }
-            }
-        }
-        let first_moved = done.len();
-        let mut left = self.move_on(moving, &mut done).await;
-        if left.is_empty() && whole_batch {
+        let (mut done, failed) = self.mover.split(settled);
+        let left = self.mover.move_on(failed, &mut done).await;
+        if left.is_empty() && whole_batch && attached.waiting.is_empty() {
             // Ack after the commit, and after the confirm of what was moved. The lane has one
-            // batch in hand and tags grow, so everything up to the last tag is this batch.
-            let last = done.iter().max().copied();
-            return match last {
-                Some(last) => ack(attached, last, true).await,
-                None => Ok(()),
-            };
-        }
-        for tag in &done {
-            ack(attached, *tag, false).await?;
-        }
-        tracing::trace!(
-            moved = done.len() - first_moved,
-            held = left.len(),
-            "settled singly"
-        );
-
-        // The way on is blocked: hold the rest. Prefetch bounds what waits behind it.
-        let give_up = Instant::now() + LONGEST_HOLD;
-        let mut backoff = Backoff::weather();
-        while !left.is_empty() {
-            tokio::select! {
-                () = sleep(backoff.next_delay()) => {}
-                () = attached.incarnation.link.failed() => {
-                    return Err(Unsettled("the connection was lost".to_owned()));
-                }
+            // batch in hand, nothing waits behind it, and tags grow: everything up to the last tag
+            // is this batch.
+            if let Some(last) = done.iter().max() {
+                moving::ack(&attached.channel, *last, true).await?;
             }
-            if Instant::now() > give_up {
-                return Err(Unsettled("failed events could not be moved on".to_owned()));
-            }
-            let mut moved = Vec::new();
-            left = self.move_on(left, &mut moved).await;
-            for tag in moved {
-                ack(attached, tag, false).await?;
-            }
+            self.held = still_held;
+            return Ok(());
         }
+        for tag in done {
+            moving::ack(&attached.channel, tag, false).await?;
+        }
+        if !left.is_empty() {
+            // The way on is blocked. It must not block what can be applied: a queue that is
+            // emptied may be what the broker's alarm is waiting for. Prefetch bounds what waits.
+            let wait = self.mover.clone().move_when_possible(
+                left,
+                attached.channel.clone(),
+                attached.incarnation.link.clone(),
+            );
+            attached.waiting.spawn(wait);
+        }
+        // Only now: when this future is dropped half way, or fails, nothing that comes after it in
+        // this batch may be taken for the rest, and be acknowledged together with what is not done.
+        self.held = still_held;
         Ok(())
-    }
-
-    /// Publishes failed events to their routing keys, all at once. The tags of those that the
-    /// broker has confirmed go to `moved`; the others are returned.
-    async fn move_on(&self, moving: Vec<Move>, moved: &mut Vec<u64>) -> Vec<Move> {
-        let now = Millis::now();
-        let publishes = moving
-            .into_iter()
-            .map(|(routing_key, delivery, failure)| async move {
-                let message = Message {
-                    exchange: self.topology.retry().into(),
-                    routing_key: routing_key.as_str().into(),
-                    properties: message::failed_properties(&delivery, &failure, now),
-                    body: delivery.event.body.clone(),
-                };
-                match self.moving.publish(message).await {
-                    Ok(()) => Ok(delivery.tag.number),
-                    Err(error) => {
-                        tracing::debug!(%error, "a failed event could not be moved on");
-                        Err((routing_key, delivery, failure))
-                    }
-                }
-            });
-        let mut left = Vec::new();
-        for result in join_all(publishes).await {
-            match result {
-                Ok(tag) => moved.push(tag),
-                Err(not_moved) => left.push(not_moved),
-            }
-        }
-        left
     }
 }
 
-/// Routing key, what failed, and why.
-type Move = (String, Delivery, Failure);
-
-async fn ack(attached: &Attached, tag: u64, multiple: bool) -> Result<(), Unsettled> {
-    attached
-        .channel
-        .basic_ack(tag, BasicAckOptions { multiple })
-        .await
-        .map_err(|error| Unsettled(explain(&error)))
+/// Why no batch was collected.
+enum Lost {
+    /// The channel, or the consumer on it.
+    Consumer(String),
+    /// Failed events have waited too long to be moved on.
+    Patience(Unsettled),
 }

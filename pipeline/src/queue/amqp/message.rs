@@ -34,11 +34,15 @@ pub fn properties(event: &Event) -> BasicProperties {
 
 /// The properties of a failed event on its way to a rung or to the dead letters. Made anew: what
 /// the broker added (`x-death` and its kin) is not carried on.
-pub fn failed_properties(delivery: &Delivery, failure: &Failure, now: Millis) -> BasicProperties {
+pub fn failed_properties(
+    delivery: &Delivery,
+    failure: &Failure,
+    attempt: u32,
+    now: Millis,
+) -> BasicProperties {
     let mut headers = headers(&delivery.event);
-    let attempt = i64::from(delivery.attempt) + 1;
     let first = delivery.first_failed_at.unwrap_or(now);
-    headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(attempt));
+    headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(attempt.into()));
     headers.insert(FIRST_FAILED_AT.into(), AMQPValue::LongLongInt(first.0));
     headers.insert(ERROR.into(), text(failure.reason.as_str()));
     headers.insert(ERROR_DETAIL.into(), text(&failure.detail));

@@ -154,6 +154,8 @@ struct OpenLanes {
 }
 
 impl AsyncOpen<Lanes> for OpenLanes {
+    const READY_WHEN_OPEN: bool = true;
+
     async fn open(&self, connection: &Connection, link: &Link) -> Result<Lanes, String> {
         check_exchange(connection, &self.exchange).await?;
         let mut lanes = Vec::with_capacity(CHANNELS);

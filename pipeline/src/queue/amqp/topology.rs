@@ -12,7 +12,7 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use super::{Server, connection::errand, consumer::DEAD, explain};
+use super::{Server, connection::errand, explain, moving::DEAD};
 use crate::queue::{DELIVERY_LIMIT, PARKED_DELIVERY_LIMIT, Topology};
 
 /// Longest wait for the whole of a setup; a fresh quorum queue takes some 10 ms.

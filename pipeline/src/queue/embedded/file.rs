@@ -164,10 +164,35 @@ fn prepare(connection: &mut Connection, now: Millis) -> rusqlite::Result<()> {
     transaction.commit()
 }
 
+/// Room that must be there before a full disk counts as mended: for the largest body that Svix sends
+/// and its share of the log.
+const ROOM_BYTES: u32 = 512 << 10;
+
+/// Finds out whether there is room, by taking some and giving it back, each durably. What a kill in
+/// between has left is taken away by the next probe.
+pub(super) fn probe_disk(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    transaction.execute_batch(&format!(
+        "DROP TABLE IF EXISTS disk_probe;
+         CREATE TABLE disk_probe (bytes BLOB);
+         INSERT INTO disk_probe VALUES (randomblob({ROOM_BYTES}));"
+    ))?;
+    transaction.commit()?;
+    connection.execute_batch("DROP TABLE disk_probe")
+}
+
+/// Whether an error may mean a full disk.
+pub(super) fn may_be_disk_full(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure)
+    )
+}
+
 /// After an error that may mean a full disk: folds the log, which cannot grow, into the file, which
 /// may have free pages, so that the log starts again from its beginning.
 pub(super) fn make_room(connection: &Connection, error: &rusqlite::Error) {
-    if let Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) = error.sqlite_error_code() {
+    if may_be_disk_full(error) {
         // It may fail as well; the next error tries again.
         let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
     }

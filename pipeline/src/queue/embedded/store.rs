@@ -112,19 +112,24 @@ pub(super) fn settle(
             })
             .map(drop),
         Settlement::Retry(rung, failure) => {
-            fail(connection, tag, "apply", ladder.delay(*rung), failure, now)
+            let delay = ladder.delay(*rung);
+            fail(connection, tag, ("apply", delay, 1), failure, now)
+        }
+        Settlement::Postpone(rung, failure) => {
+            let delay = ladder.delay(*rung);
+            fail(connection, tag, ("apply", delay, 0), failure, now)
         }
         Settlement::DeadLetter(failure) => {
-            fail(connection, tag, "dead", Duration::ZERO, failure, now)
+            fail(connection, tag, ("dead", Duration::ZERO, 1), failure, now)
         }
     }
 }
 
+/// Puts a delivery into a state, with a delay, and counts so many attempts.
 fn fail(
     connection: &Connection,
     tag: Tag,
-    state: &str,
-    delay: Duration,
+    (state, delay, attempts): (&str, Duration, u32),
     failure: &Failure,
     now: Millis,
 ) -> rusqlite::Result<()> {
@@ -133,7 +138,7 @@ fn fail(
         .prepare_cached(
             "UPDATE events
              SET state = :state, visible_at = :visible_at, delay = :delay, holder = NULL,
-                 deliveries = 0, attempt = attempt + 1, reason = :reason, detail = :detail,
+                 deliveries = 0, attempt = attempt + :attempts, reason = :reason, detail = :detail,
                  first_failed_at = coalesce(first_failed_at, :failed_at)
              WHERE id = :id AND holder = :holder",
         )?
@@ -141,6 +146,7 @@ fn fail(
             ":state": state,
             ":visible_at": now.0.saturating_add(delay),
             ":delay": delay,
+            ":attempts": attempts,
             ":reason": failure.reason.as_str(),
             ":detail": failure.detail,
             // For people: the system's clock, not the queue's.

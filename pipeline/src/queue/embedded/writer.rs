@@ -7,10 +7,18 @@ use std::{
 };
 
 use rusqlite::{Connection, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+    time::timeout_at,
+};
+
+use health::Health;
 
 use super::{Clock, Released, command::Command, file, store};
 use crate::{queue::RetryLadder, retry::Backoff, telemetry::QueueConnection};
+
+mod health;
 
 /// Most commands served together: past a hundred the sync is shared well enough, and an answer
 /// should not wait for a thousand others.
@@ -35,20 +43,32 @@ pub(super) struct Ready {
     pub(super) next: Option<Instant>,
 }
 
+/// What the thread shows to others.
+pub(super) struct Signs {
+    pub(super) ready: watch::Sender<Ready>,
+    /// What is wrong with the file, for whoever asks.
+    pub(super) problem: watch::Sender<Option<String>>,
+    pub(super) connected: QueueConnection,
+}
+
 /// The connection, and what its thread knows beside it.
 pub(super) struct Writer {
     connection: Connection,
     clock: Clock,
     ladder: RetryLadder,
     max_bytes: u64,
-    ready: watch::Sender<Ready>,
+    signs: Signs,
     released: Released,
     /// Holders that have released, and whose rows are not free yet.
     owed: Vec<u64>,
     synchronous: Option<Synchronous>,
     publishing: Health,
     consuming: Health,
-    connected: QueueConnection,
+    /// When it is tried whether the file has room again; while something is wrong with it.
+    trial: Option<Instant>,
+    trials: Backoff,
+    /// For waiting with a time limit.
+    runtime: Handle,
 }
 
 /// How far a commit goes. Either way it survives the death of the process.
@@ -68,30 +88,32 @@ impl Writer {
         clock: Clock,
         ladder: RetryLadder,
         max_bytes: u64,
-        ready: watch::Sender<Ready>,
+        signs: Signs,
         released: Released,
-        connected: QueueConnection,
+        runtime: Handle,
     ) -> Self {
         Self {
             connection,
             clock,
             ladder,
             max_bytes,
-            ready,
+            signs,
             released,
             owed: Vec::new(),
             synchronous: None,
             publishing: Health::new("publish"),
             consuming: Health::new("consume"),
-            connected,
+            trial: None,
+            trials: Backoff::weather(),
+            runtime,
         }
     }
 
     /// Serves commands until the queue is closed, or nobody is left to send one.
     pub(super) fn run(mut self, mut inbox: mpsc::Receiver<Command>, lock: &File) {
-        self.connected.set(true);
+        self.signs.connected.set(true);
         let closing = self.serve(&mut inbox);
-        self.connected.set(false);
+        self.signs.connected.set(false);
         file::close(self.connection);
         // Closing the file would do, were it not for a child process forked this moment that has
         // a copy of it.
@@ -105,7 +127,7 @@ impl Writer {
         let mut closing = None;
         // What the file holds from before is ready at once.
         self.tell();
-        while let Some(first) = inbox.blocking_recv() {
+        while let Some(first) = self.next(inbox) {
             let (mut publishes, mut others) = (Vec::new(), Vec::new());
             for command in group(first, inbox) {
                 match command {
@@ -126,6 +148,41 @@ impl Writer {
         closing
     }
 
+    /// The next command. While something is wrong, trials go on with nobody asking: a process that
+    /// is not ready may get no event that could show that it is well again.
+    fn next(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Option<Command> {
+        loop {
+            let Some(trial) = self.trial else {
+                return inbox.blocking_recv();
+            };
+            if trial > Instant::now() {
+                // The timer is made inside: this thread is none of the runtime's.
+                let next = async { timeout_at(trial.into(), inbox.recv()).await };
+                if let Ok(next) = self.runtime.block_on(next) {
+                    return next;
+                }
+            }
+            self.probe_disk();
+        }
+    }
+
+    fn probe_disk(&mut self) {
+        self.trial = None;
+        self.synchronous = None;
+        let found = file::set_synchronous(&self.connection, true)
+            .and_then(|()| file::probe_disk(&mut self.connection));
+        match found {
+            Ok(()) => {
+                self.publishing.recovered();
+                self.consuming.recovered();
+                self.trials.reset();
+            }
+            Err(error) => file::make_room(&self.connection, &error),
+        }
+        self.tell_health();
+        self.tell();
+    }
+
     /// Everything but publishes.
     fn consume(&mut self, mut commands: Vec<Command>) {
         self.owed.extend(self.released.take());
@@ -133,7 +190,7 @@ impl Writer {
             return;
         }
         let wakes = |command: &Command| matches!(command, Command::Wake);
-        if commands.iter().all(wakes) && self.owed.is_empty() && !self.consuming.failing {
+        if commands.iter().all(wakes) && self.owed.is_empty() && !self.consuming.is_failing {
             // A look, which is no reason to take the file's write lock.
             self.tell();
             return;
@@ -197,16 +254,33 @@ impl Writer {
 
     /// Answers, but tells the consumers first, so that who is answered finds what is true now.
     fn answer(&mut self, commands: Vec<Command>, committed: &Result<(), String>) {
-        let healthy = !self.publishing.failing && !self.consuming.failing;
-        self.connected.set(healthy);
+        self.tell_health();
         self.tell();
         for command in commands {
             command.answer(committed);
         }
     }
 
+    fn tell_health(&mut self) {
+        let problem = self.publishing.problem().or(self.consuming.problem());
+        self.signs.connected.set(problem.is_none());
+        self.trial = match (problem, self.trial) {
+            (None, _) => None,
+            // Whatever comes meanwhile does not put it off.
+            (Some(_), Some(trial)) => Some(trial),
+            (Some(_), None) => Some(Instant::now() + self.trials.next_delay()),
+        };
+        self.signs.problem.send_if_modified(|told| {
+            let is_news = told.as_deref() != problem;
+            if is_news {
+                *told = problem.map(str::to_owned);
+            }
+            is_news
+        });
+    }
+
     fn tell(&mut self) {
-        let found = if self.consuming.failing {
+        let found = if self.consuming.is_failing {
             None
         } else {
             store::ready(&self.connection, READY_COUNTED, self.clock.now()).ok()
@@ -225,7 +299,7 @@ impl Writer {
                 next: Some(Instant::now() + self.consuming.backoff.next_delay()),
             },
         };
-        self.ready.send_replace(ready);
+        self.signs.ready.send_replace(ready);
     }
 
     fn is_full(&self) -> bool {
@@ -244,38 +318,4 @@ fn group(first: Command, inbox: &mut mpsc::Receiver<Command>) -> Vec<Command> {
         group.push(next);
     }
     group
-}
-
-/// Whether one kind of transaction succeeds; told in the log when that changes.
-struct Health {
-    operation: &'static str,
-    failing: bool,
-    backoff: Backoff,
-}
-
-impl Health {
-    fn new(operation: &'static str) -> Self {
-        Self {
-            operation,
-            failing: false,
-            backoff: Backoff::weather(),
-        }
-    }
-
-    /// The result with the text for those who asked; SQLite's messages hold no values.
-    fn note(&mut self, committed: rusqlite::Result<()>) -> Result<(), String> {
-        let operation = self.operation;
-        match &committed {
-            Err(error) if !self.failing => {
-                tracing::error!(operation, %error, "the queue's file cannot be written");
-            }
-            Ok(()) if self.failing => {
-                tracing::info!(operation, "the queue's file can be written again");
-                self.backoff.reset();
-            }
-            Ok(()) | Err(_) => {}
-        }
-        self.failing = committed.is_err();
-        committed.map_err(|error| format!("its file cannot be written: {error}"))
-    }
 }
