@@ -68,6 +68,14 @@ pub struct Delivery {
     pub(crate) tag: Tag,
 }
 
+impl Delivery {
+    /// The attempt it goes on with when it has failed: past the last number nothing begins anew.
+    #[must_use]
+    pub fn next_attempt(&self) -> u32 {
+        self.attempt.saturating_add(1)
+    }
+}
+
 /// A hand-out's name: valid for one incarnation of one consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Tag {

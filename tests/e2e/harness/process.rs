@@ -52,19 +52,18 @@ pub(crate) fn base_env() -> Env {
 
 /// A command of ours with a clean environment, in a folder without a `.env`.
 pub(crate) fn command(name: &str, args: &[&str], env: &Env) -> Command {
-    // A shell that becomes it: where a limit on files stands in for a full disk, the signal that
-    // goes with it is not what a full disk does.
-    let mut command = clean("sh", env);
-    command
-        .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
-        .arg(binary(name))
-        .args(args);
-    command
+    after("true", name, args, env)
 }
 
-fn clean(program: impl AsRef<std::ffi::OsStr>, env: &Env) -> Command {
-    let mut command = Command::new(program);
+/// The same after a preparation in a shell, which then becomes it: `ulimit -n 100`. Where a limit on
+/// files stands in for a full disk, the signal that goes with it is not what a full disk does.
+fn after(preparation: &str, name: &str, args: &[&str], env: &Env) -> Command {
+    let script = format!("trap '' XFSZ; {preparation} && exec \"$0\" \"$@\"");
+    let mut command = Command::new("sh");
     command
+        .args(["-c", &script])
+        .arg(binary(name))
+        .args(args)
         .env_clear()
         .env("PATH", std::env::var("PATH").unwrap_or_default())
         .envs(env)
@@ -91,12 +90,9 @@ impl Process {
         Self::spawn(command(name, args, env))
     }
 
-    /// After a preparation in a shell: `ulimit -n 100`.
+    /// After a preparation in a shell.
     pub(crate) fn start_after(preparation: &str, name: &str, env: &Env) -> Self {
-        let script = format!("{preparation} && exec \"$0\"");
-        let mut command = clean("sh", env);
-        command.args(["-c", &script]).arg(binary(name));
-        Self::spawn(command)
+        Self::spawn(after(preparation, name, &[], env))
     }
 
     fn spawn(mut command: Command) -> Self {

@@ -33,8 +33,8 @@ const HEADERS: [&str; 7] = [
 /// key, and the body.
 ///
 /// Any message becomes a delivery with a valid id and type and all of its body. Published again,
-/// for the first time or because it failed, it comes back as the same event, its attempts counted
-/// and never begun anew, and with nothing in it that is not ours.
+/// for the first time, because it failed or because it has to wait, it comes back as the same event,
+/// its attempts counted and never begun anew, and with nothing in it that is not ours.
 pub fn message(input: &[u8]) {
     let Ok((rest, found)) = parse_properties(input) else {
         return;
@@ -57,16 +57,17 @@ pub fn message(input: &[u8]) {
 
     let failure = Failure::new(Reason::EmailTaken, "\u{e9}".repeat(MAX_ERROR_DETAIL));
     let mut last = first;
-    for _ in 0..3 {
-        let again = carried(&failed_properties(
-            &last,
-            &failure,
-            last.attempt.saturating_add(1),
-            NOW,
-        ));
+    for counted in [true, false, true] {
+        let attempt = if counted {
+            last.next_attempt()
+        } else {
+            last.attempt
+        };
+        let again = carried(&failed_properties(&last, &failure, attempt, NOW));
         let next = receive(again, "elsewhere", body);
         assert!(next.event == last.event, "the same event");
-        assert_eq!(next.attempt, last.attempt.saturating_add(1));
+        let one_more = last.attempt.saturating_add(u32::from(counted));
+        assert_eq!(next.attempt, one_more);
         assert_eq!(next.first_failed_at, last.first_failed_at.or(Some(NOW)));
         assert_eq!(next.redeliveries, 0, "counted anew");
         last = next;

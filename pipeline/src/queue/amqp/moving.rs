@@ -146,7 +146,7 @@ impl Mover {
 fn counted(routing_key: String, delivery: Delivery, failure: Failure) -> Move {
     Move {
         routing_key,
-        attempt: delivery.attempt.saturating_add(1),
+        attempt: delivery.next_attempt(),
         delivery,
         failure,
     }
