@@ -204,7 +204,7 @@ pub(crate) async fn a_worker_behind_pgbouncer_needs_no_session_and_survives_its_
     let outage = Outage::begins(&["database", "apply"], &["refused"]);
     bouncer.stop();
     for worker in site.workers() {
-        worker.watch.shows(503).await;
+        worker.watch.tells("refused").await;
     }
     bouncer.start_again().await;
     let outage = outage.over();

@@ -47,7 +47,8 @@ pub struct AmqpConsumers {
     lanes: Vec<AmqpConsumer>,
 }
 
-/// One readiness part for all lanes: ready when each of them consumes.
+/// One readiness part for all lanes: ready when each of them consumes, or has been told to pause
+/// ([`Consume::hand_back`]), for which whoever said so gives the reason.
 struct LanesReadiness {
     part: ReadinessPart,
     /// Why a lane does not consume, by lane.
@@ -196,6 +197,7 @@ impl Consume for AmqpConsumer {
                 }
                 Err(Lost::Consumer(cause)) => {
                     tracing::debug!(cause, "a consumer was lost, consuming again");
+                    self.readiness.note_lost(self.lane);
                     self.detach();
                 }
                 Err(Lost::Patience(Unsettled(cause))) => {
@@ -308,7 +310,6 @@ impl AmqpConsumer {
 
     /// Forgets the channel and what arrived on it.
     fn detach(&mut self) -> Option<Attached> {
-        self.readiness.note_lost(self.lane);
         self.arrived.clear();
         self.held = 0;
         self.attached.take()
