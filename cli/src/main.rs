@@ -13,6 +13,7 @@ macro_rules! say {
     }};
 }
 
+mod bench;
 mod data;
 mod dead_letters;
 mod fixtures;
@@ -48,6 +49,8 @@ enum Command {
     Setup(setup::SetupArgs),
     Prove(prove::ProveArgs),
     #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
 }
 
@@ -69,6 +72,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(args),
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::Prove(args) => prove::run(args),
+        Command::Bench(command) => bench::run(command),
     }
 }
 

@@ -1,9 +1,16 @@
 //! A database and queues of one's own on servers that others use too, removed afterwards.
 
+use std::{path::Path, sync::Arc};
+
 use anyhow::Context as _;
 use clerk_sync_pipeline::{
-    queue::amqp::{self, Server},
+    queue::{
+        RetryLadder,
+        amqp::{self, Server},
+        embedded::EmbeddedQueue,
+    },
     secret::ServerUrl,
+    telemetry::Metrics,
 };
 use clerk_sync_projection::database;
 use sea_orm::{ConnectionTrait as _, DbBackend, Statement};
@@ -61,6 +68,20 @@ pub(crate) struct Leftovers {
 }
 
 impl Leftovers {
+    /// Looks into a queue's file, which no process has open.
+    pub(crate) async fn in_file(file: &Path, ladder: RetryLadder) -> anyhow::Result<Self> {
+        let queue = EmbeddedQueue::open(file, ladder, Arc::new(Metrics::new(0)))?;
+        let depths = queue.depths().await;
+        queue.close().await;
+        let depths = depths?;
+        let delayed: u64 = depths.delayed.iter().map(|(_, count)| count).sum();
+        Ok(Self {
+            unapplied: depths.ready + depths.in_flight + delayed,
+            unrouted: 0,
+            dead: depths.dead,
+        })
+    }
+
     /// Looks into every queue of a topology.
     pub(crate) async fn on(server: &Server) -> anyhow::Result<Self> {
         let topology = &server.topology;

@@ -7,10 +7,8 @@ use clerk_sync_pipeline::{
     queue::{
         RetryLadder, Topology,
         amqp::{self, Server},
-        embedded::EmbeddedQueue,
     },
     secret::{Secret, ServerUrl},
-    telemetry::Metrics,
 };
 use clerk_sync_projection::{MissingEmail, database};
 use clerk_sync_simulator::History;
@@ -142,20 +140,7 @@ impl Site {
     /// What is in the queues, once every process has stopped.
     pub(crate) async fn leftovers(&self) -> anyhow::Result<Leftovers> {
         let Some(server) = &self.broker else {
-            let queue = EmbeddedQueue::open(
-                &self.data.queue(),
-                ladder(),
-                std::sync::Arc::new(Metrics::new(0)),
-            )?;
-            let depths = queue.depths().await;
-            queue.close().await;
-            let depths = depths?;
-            let delayed: u64 = depths.delayed.iter().map(|(_, count)| count).sum();
-            return Ok(Leftovers {
-                unapplied: depths.ready + depths.in_flight + delayed,
-                unrouted: 0,
-                dead: depths.dead,
-            });
+            return Leftovers::in_file(&self.data.queue(), ladder()).await;
         };
         Leftovers::on(server).await
     }

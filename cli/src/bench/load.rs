@@ -1,0 +1,373 @@
+//! The load generator: requests over many connections, as fast as they are answered (closed loop)
+//! or at a fixed rate (open loop).
+//!
+//! In an open loop each request has a time at which it is due, and its latency counts from then,
+//! whenever a connection was free to send it: a server that stalls cannot hide how long others
+//! would have waited (no coordinated omission).
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use hdrhistogram::Histogram;
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
+
+use super::{
+    http::Connection,
+    latency::{self, Latencies},
+    stock::Stock,
+};
+
+/// Svix waits this long for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// After the end of an open loop, how long requests that are late may still be sent.
+const LATE: Duration = Duration::from_secs(10);
+/// How exact the moments are at which requests are due.
+const TICK: Duration = Duration::from_micros(100);
+/// Pause before a connection that was refused is tried again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
+
+/// When requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Pace {
+    /// On each connection, the next as soon as the last one was answered.
+    Closed,
+    /// This many a second, whatever is answered.
+    Open(f64),
+}
+
+/// How many requests are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// For this long; requests of the stock are sent again when it is used up.
+    Lasting(Duration),
+    /// The whole stock, once.
+    Whole,
+}
+
+/// A load to be put on a webhook port.
+pub(super) struct Load {
+    pub(super) target: SocketAddr,
+    pub(super) stock: Arc<Stock>,
+    pub(super) connections: usize,
+    pub(super) pace: Pace,
+    pub(super) extent: Extent,
+    /// At the beginning, not counted in latencies.
+    pub(super) warm_up: Duration,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Fate {
+    Unsent,
+    Accepted,
+    /// Answered with anything but 2xx. A 503 says that nothing is known of the event.
+    Refused,
+    /// No answer, or a broken one.
+    Unanswered,
+}
+
+/// A load in progress. Dropped, it stops.
+pub(super) struct Running {
+    /// When it began; the requests of an open loop are due from here on.
+    pub(super) started: Instant,
+    shared: Arc<Shared>,
+    done: Vec<oneshot::Receiver<anyhow::Result<Histogram<u64>>>>,
+}
+
+/// What a load came to.
+pub(super) struct Sent {
+    /// By number of the event.
+    pub(super) fates: Vec<Fate>,
+    pub(super) accepted: u64,
+    pub(super) refused: u64,
+    pub(super) unanswered: u64,
+    /// Of what was accepted, without the warm-up.
+    pub(super) latencies: Latencies,
+}
+
+/// State of all connections.
+struct Shared {
+    load: Load,
+    started: Instant,
+    stop: AtomicBool,
+    next: AtomicU64,
+    /// Requests that are due.
+    due: Semaphore,
+    fates: Vec<AtomicU8>,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    unanswered: AtomicU64,
+}
+
+impl Load {
+    /// Starts it, on threads of its own.
+    pub(super) fn start(self) -> anyhow::Result<Running> {
+        let threads = thread::available_parallelism().map_or(1, usize::from) / 2;
+        let threads = threads.clamp(1, self.connections);
+        let shared = Arc::new(Shared {
+            started: Instant::now(),
+            stop: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            due: Semaphore::new(0),
+            fates: (0..self.stock.len()).map(|_| AtomicU8::new(0)).collect(),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
+            load: self,
+        });
+        let mut running = Running {
+            started: shared.started,
+            done: Vec::new(),
+            shared: shared.clone(),
+        };
+        if let Pace::Open(rate) = shared.load.pace {
+            let shared = shared.clone();
+            thread::Builder::new()
+                .name("pace".to_owned())
+                .spawn(move || shared.pace(rate))?;
+        }
+        for thread in 0..threads {
+            let (sender, done) = oneshot::channel();
+            let connections = (thread..shared.load.connections).step_by(threads).count();
+            let shared = shared.clone();
+            thread::Builder::new()
+                .name("load".to_owned())
+                .spawn(move || {
+                    // Whoever started it may be gone.
+                    let _ = sender.send(shared.run(connections));
+                })?;
+            running.done.push(done);
+        }
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// How many were accepted so far.
+    pub(super) fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many will be applied at least, as far as is known: all but those not accepted so far.
+    pub(super) fn expected(&self) -> u64 {
+        let shared = &self.shared;
+        let not_accepted =
+            shared.refused.load(Ordering::Relaxed) + shared.unanswered.load(Ordering::Relaxed);
+        shared.load.stock.len() - not_accepted
+    }
+
+    /// How many requests are due by now, in an open loop.
+    pub(super) fn due(&self, rate: f64) -> u64 {
+        offered(rate, self.started.elapsed())
+    }
+
+    /// Whether a request that is due was not accepted, and will not be.
+    pub(super) fn is_given_up(&self, number: u64) -> bool {
+        let shared = &self.shared;
+        match shared.fate(number) {
+            Fate::Accepted => false,
+            Fate::Refused | Fate::Unanswered => true,
+            Fate::Unsent => shared.is_over(),
+        }
+    }
+
+    /// Time since a request was due, in an open loop; `None` for those of the warm-up.
+    pub(super) fn since_due(&self, number: u64, rate: f64, now: Instant) -> Option<Duration> {
+        let due = due_after(number, rate);
+        (due >= self.shared.load.warm_up).then(|| now.duration_since(self.started + due))
+    }
+
+    /// Waits for its end.
+    pub(super) async fn finish(mut self) -> anyhow::Result<Sent> {
+        let mut histogram = latency::histogram();
+        for done in std::mem::take(&mut self.done) {
+            let part = done.await.context("a thread of the load has ended")??;
+            histogram.add(part)?;
+        }
+        let shared = &self.shared;
+        Ok(Sent {
+            fates: (0..shared.load.stock.len())
+                .map(|number| shared.fate(number))
+                .collect(),
+            accepted: shared.accepted.load(Ordering::Relaxed),
+            refused: shared.refused.load(Ordering::Relaxed),
+            unanswered: shared.unanswered.load(Ordering::Relaxed),
+            latencies: Latencies::of(&histogram),
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// One thread's connections, to their end. A runtime of one thread hands nothing over to
+    /// another, which costs less than it does on the one that runs everything else.
+    fn run(&self, connections: usize) -> anyhow::Result<Histogram<u64>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let histogram = RefCell::new(latency::histogram());
+            let connections: FuturesUnordered<_> = (0..connections)
+                .map(|_| self.connection(&histogram))
+                .collect();
+            connections.collect::<()>().await;
+            Ok(histogram.into_inner())
+        })
+    }
+
+    /// One connection, request by request.
+    async fn connection(&self, histogram: &RefCell<Histogram<u64>>) {
+        let mut connection = None;
+        let mut request = Vec::new();
+        while let Some((number, due)) = self.next().await {
+            self.load.stock.write_request(number, &mut request);
+            let exchange = timeout(ANSWER_TIMEOUT, self.exchange(&mut connection, &request));
+            let fate = exchange.await.unwrap_or(Fate::Unanswered);
+            let now = Instant::now();
+            if fate == Fate::Unanswered {
+                connection = None;
+                tokio::time::sleep(RECONNECT_PAUSE).await;
+            }
+            self.note(number, fate);
+            if fate == Fate::Accepted && due >= self.started + self.load.warm_up {
+                latency::record(&mut histogram.borrow_mut(), now.duration_since(due));
+            }
+        }
+    }
+
+    async fn exchange(&self, connection: &mut Option<Connection>, request: &[u8]) -> Fate {
+        if connection.is_none() {
+            *connection = Connection::open(self.load.target).await.ok();
+        }
+        let Some(open) = connection else {
+            return Fate::Unanswered;
+        };
+        let Ok(answer) = open.exchange(request).await else {
+            return Fate::Unanswered;
+        };
+        if answer.close {
+            *connection = None;
+        }
+        if (200..300).contains(&answer.status) {
+            Fate::Accepted
+        } else {
+            Fate::Refused
+        }
+    }
+
+    fn fate(&self, number: u64) -> Fate {
+        match self.fates[self.index(number)].load(Ordering::Relaxed) {
+            1 => Fate::Accepted,
+            2 => Fate::Refused,
+            3 => Fate::Unanswered,
+            _ => Fate::Unsent,
+        }
+    }
+
+    fn index(&self, number: u64) -> usize {
+        usize::try_from(number % self.load.stock.len().max(1)).expect("an index")
+    }
+
+    fn note(&self, number: u64, fate: Fate) {
+        let counter = match fate {
+            Fate::Accepted => &self.accepted,
+            Fate::Refused => &self.refused,
+            Fate::Unsent | Fate::Unanswered => &self.unanswered,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.fates[self.index(number)].store(fate as u8, Ordering::Relaxed);
+    }
+
+    /// The next request, and when it is due; `None` at the end.
+    async fn next(&self) -> Option<(u64, Instant)> {
+        let number = match self.load.pace {
+            Pace::Closed => {
+                let number = self.next.fetch_add(1, Ordering::Relaxed);
+                (number < self.offered() && !self.is_over()).then_some(number)?
+            }
+            Pace::Open(_) => {
+                self.due.acquire().await.ok()?.forget();
+                let number = self.next.fetch_add(1, Ordering::Relaxed);
+                (number < self.offered() && !self.is_over()).then_some(number)?
+            }
+        };
+        let due = match self.load.pace {
+            Pace::Closed => Instant::now(),
+            Pace::Open(rate) => self.started + due_after(number, rate),
+        };
+        Some((number, due))
+    }
+
+    fn is_over(&self) -> bool {
+        let lasting = match (self.load.extent, self.load.pace) {
+            (Extent::Whole, _) => None,
+            (Extent::Lasting(lasting), Pace::Closed) => Some(lasting),
+            (Extent::Lasting(lasting), Pace::Open(_)) => Some(lasting + LATE),
+        };
+        self.stop.load(Ordering::Relaxed)
+            || lasting.is_some_and(|lasting| self.started.elapsed() > lasting)
+    }
+
+    /// How many requests there are.
+    fn offered(&self) -> u64 {
+        match (self.load.extent, self.load.pace) {
+            (Extent::Whole, _) => self.load.stock.len(),
+            (Extent::Lasting(_), Pace::Closed) => u64::MAX,
+            (Extent::Lasting(lasting), Pace::Open(rate)) => offered(rate, lasting),
+        }
+    }
+
+    /// Lets requests be sent when they are due. On a thread, since tokio's timers are exact to the
+    /// millisecond only.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a thread of its own, with a finer clock than tokio's"
+    )]
+    fn pace(&self, rate: f64) {
+        let mut released = 0;
+        while released < self.offered() && !self.is_over() {
+            let due = offered(rate, self.started.elapsed()).min(self.offered());
+            self.due
+                .add_permits(usize::try_from(due - released).unwrap_or_default());
+            released = due;
+            thread::sleep(TICK);
+        }
+        // Everybody hears of the end.
+        self.due.add_permits(self.load.connections);
+    }
+}
+
+/// When a request is due in an open loop, after its start.
+pub(super) fn due_after(number: u64, rate: f64) -> Duration {
+    #[expect(clippy::cast_precision_loss, reason = "a number of requests")]
+    Duration::from_secs_f64(number as f64 / rate)
+}
+
+/// How many requests are due within that time.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number of requests"
+)]
+pub(super) fn offered(rate: f64, within: Duration) -> u64 {
+    (rate * within.as_secs_f64()) as u64
+}
