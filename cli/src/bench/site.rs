@@ -269,7 +269,7 @@ impl Started {
                 Instant::now() < give_up,
                 "a process is not ready: {problem}"
             );
-            sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(5)).await;
         }
         Ok(self)
     }
