@@ -94,6 +94,7 @@ pub(crate) fn run(command: BenchCommand) -> ExitCode {
 
 async fn bench(command: BenchCommand) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::on_signals()?;
+    raise_file_limit();
     let step = ProgressBar::new_spinner();
     step.enable_steady_tick(Duration::from_millis(200));
     if cfg!(debug_assertions) {
@@ -150,6 +151,16 @@ impl BenchCommand {
             Self::BareServer(_) => false,
         }
     }
+}
+
+/// As many open files as we may have, for us and the processes that we start: shells often allow
+/// 1024 unless more is asked for.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Without it, many connections are refused, and that is told.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// Connections that make sense; each costs two file descriptors on this machine.

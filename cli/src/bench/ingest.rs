@@ -91,9 +91,8 @@ impl IngestArgs {
             "{} connections, {} rounds of {} s",
             self.common.connections, self.common.rounds, self.common.seconds
         );
-        Ok(Report::of(
-            "ingest", versions, settings, runs, &compared, notes,
-        ))
+        let report = Report::of("ingest", versions, settings, runs, &compared, notes);
+        Ok(report.with_parts(INGEST, BARE, RAW))
     }
 
     fn load(&self, site: &Site, server: &Started, pace: Pace) -> anyhow::Result<Load> {

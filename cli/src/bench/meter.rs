@@ -1,6 +1,9 @@
 //! What events cost, and whom: the processes under test, the broker, the database.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use clerk_sync_pipeline::secret::ServerUrl;
 
@@ -22,6 +25,9 @@ pub(super) struct Reading {
     own: Option<Duration>,
     broker: Option<Duration>,
     database: Option<Duration>,
+    /// This process, the load generator.
+    generator: Option<Duration>,
+    machine: Option<Duration>,
 }
 
 /// CPU times between two moments.
@@ -31,11 +37,20 @@ pub(super) struct Spent {
     pub(super) own: Option<Duration>,
     pub(super) broker: Option<Duration>,
     pub(super) database: Option<Duration>,
+    /// Of the load generator, unless it is itself what is measured.
+    pub(super) generator: Option<Duration>,
+    /// What share of the machine everybody else had.
+    pub(super) elsewhere: Option<f64>,
 }
 
 impl Meter {
     pub(super) fn read(&self) -> Reading {
+        let this = std::process::id();
         Reading {
+            generator: (!self.own.contains(&this))
+                .then(|| usage::cpu(&[this]))
+                .flatten(),
+            machine: usage::cpu_of_machine(),
             at: Instant::now(),
             own: usage::cpu(&self.own),
             broker: self.broker.and_then(usage::cpu_of_tree),
@@ -53,12 +68,29 @@ impl Reading {
     /// What was spent from here on, until now.
     pub(super) fn until(&self, later: &Self) -> Spent {
         let between = |from: Option<Duration>, to: Option<Duration>| to?.checked_sub(from?);
-        Spent {
+        let mut spent = Spent {
             elapsed: later.at - self.at,
             own: between(self.own, later.own),
             broker: between(self.broker, later.broker),
             database: between(self.database, later.database),
-        }
+            generator: between(self.generator, later.generator),
+            elsewhere: None,
+        };
+        spent.elsewhere = between(self.machine, later.machine).map(|busy| spent.elsewhere(busy));
+        spent
+    }
+}
+
+impl Spent {
+    /// The share of the machine that went to none of ours. Servers of which nothing is known count
+    /// as others.
+    fn elsewhere(&self, busy: Duration) -> f64 {
+        let ours = [self.own, self.broker, self.database, self.generator];
+        let ours: Duration = ours.into_iter().flatten().sum();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        #[expect(clippy::cast_precision_loss, reason = "a number of cores")]
+        let whole = self.elapsed.as_secs_f64() * cores as f64;
+        busy.saturating_sub(ours).as_secs_f64() / whole
     }
 }
 

@@ -9,6 +9,9 @@ use super::{
     applied::Window, audit::Audit, latency::Latencies, usage::Machine, versions::Versions,
 };
 
+/// The share of others from which on a machine is called busy.
+const BUSY: f64 = 0.1;
+
 /// One mode in one round.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Run {
@@ -25,6 +28,10 @@ pub(super) struct Run {
     pub(super) own_cpu_us: Option<f64>,
     pub(super) broker_cpu_us: Option<f64>,
     pub(super) database_cpu_us: Option<f64>,
+    /// Of the load generator, where it is not itself what is measured.
+    pub(super) generator_cpu_us: Option<f64>,
+    /// What share of the machine others had, from 0 to 1.
+    pub(super) elsewhere: Option<f64>,
     pub(super) peak_memory_mib: Option<f64>,
     /// From the start of the process to its first ready answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,6 +62,8 @@ impl Run {
             own_cpu_us: per_event(spent.own),
             broker_cpu_us: per_event(spent.broker),
             database_cpu_us: per_event(spent.database),
+            generator_cpu_us: per_event(spent.generator),
+            elsewhere: spent.elsewhere,
             peak_memory_mib: peak_memory.map(|bytes| bytes as f64 / f64::from(1 << 20)),
             start_ms: None,
             refused: 0,
@@ -74,6 +83,8 @@ struct Summary {
     own_cpu_us: Option<f64>,
     broker_cpu_us: Option<f64>,
     database_cpu_us: Option<f64>,
+    generator_cpu_us: Option<f64>,
+    elsewhere: Option<f64>,
     peak_memory_mib: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     start_ms: Option<f64>,
@@ -85,6 +96,17 @@ struct Ratio {
     mode: String,
     reference: String,
     ratio: f64,
+}
+
+/// What an event costs the whole machine, beside what the parts cost that it cannot do without.
+/// Compares well on a busy machine, where rates do not.
+#[derive(Clone, Debug, Serialize)]
+struct CpuOfParts {
+    mode: String,
+    /// Own, broker's and load generator's, per event.
+    cpu_us: f64,
+    /// The same of the references: bare hyper + verify, raw publishes, one load generator.
+    parts_us: f64,
 }
 
 /// A whole benchmark.
@@ -100,6 +122,7 @@ pub(super) struct Report {
     pub(super) rounds: u32,
     summaries: Vec<Summary>,
     ratios: Vec<Ratio>,
+    cpu_of_parts: Option<CpuOfParts>,
     accepted: u64,
     lost: u64,
     refused: u64,
@@ -142,6 +165,7 @@ impl Report {
             rounds: runs.iter().map(|run| run.round).max().unwrap_or_default(),
             summaries,
             ratios,
+            cpu_of_parts: None,
             accepted: audits().map(|audit| audit.accepted).sum(),
             lost: audits().map(|audit| audit.lost).sum(),
             refused: runs.iter().map(|run| run.refused).sum(),
@@ -149,6 +173,31 @@ impl Report {
             runs,
             notes,
         }
+    }
+}
+
+impl Report {
+    /// Compares a mode with the sum of a server that keeps nothing and a publisher that receives
+    /// nothing, where all of it is known.
+    pub(super) fn with_parts(mut self, mode: &str, server: &str, publisher: &str) -> Self {
+        self.cpu_of_parts = CpuOfParts::of(&self.summaries, [mode, server, publisher]);
+        self
+    }
+}
+
+impl CpuOfParts {
+    fn of(summaries: &[Summary], names: [&str; 3]) -> Option<Self> {
+        let [mode, server, publisher] =
+            names.map(|name| summaries.iter().find(|summary| summary.mode == name));
+        let (mode, server, publisher) = (mode?, server?, publisher?);
+        Some(Self {
+            mode: mode.mode.clone(),
+            cpu_us: mode.own_cpu_us? + mode.broker_cpu_us? + mode.generator_cpu_us?,
+            parts_us: server.own_cpu_us?
+                + server.generator_cpu_us?
+                + publisher.own_cpu_us?
+                + publisher.broker_cpu_us?,
+        })
     }
 }
 
@@ -166,6 +215,8 @@ impl Summary {
             own_cpu_us: of(&|run| run.own_cpu_us),
             broker_cpu_us: of(&|run| run.broker_cpu_us),
             database_cpu_us: of(&|run| run.database_cpu_us),
+            generator_cpu_us: of(&|run| run.generator_cpu_us),
+            elsewhere: of(&|run| run.elsewhere),
             peak_memory_mib: of(&|run| run.peak_memory_mib),
             start_ms: of(&|run| run.start_ms),
         }
@@ -224,6 +275,29 @@ impl fmt::Display for Report {
                 ratio,
             } = ratio;
             writeln!(f, "{mode}: {:.0} % of {reference}", ratio * 100.0)?;
+        }
+        if let Some(parts) = &self.cpu_of_parts {
+            let CpuOfParts {
+                mode,
+                cpu_us,
+                parts_us,
+            } = parts;
+            writeln!(
+                f,
+                "{mode}: {cpu_us:.0} µs CPU per event with broker and load generator; its parts {parts_us:.0} µs"
+            )?;
+        }
+        let elsewhere = self
+            .summaries
+            .iter()
+            .filter_map(|summary| summary.elsewhere);
+        let elsewhere = elsewhere.fold(0.0, f64::max);
+        if elsewhere > BUSY {
+            writeln!(
+                f,
+                "Others had {:.0} % of the machine meanwhile: trust ratios more than rates.",
+                elsewhere * 100.0
+            )?;
         }
         for summary in &self.summaries {
             if let Some(start) = summary.start_ms {
@@ -359,6 +433,30 @@ mod tests {
                 .to_string()
                 .ends_with("0 lost, of 6000000 accepted events")
         );
+    }
+
+    #[test]
+    fn a_mode_is_compared_with_its_parts_where_all_is_known() {
+        let mut runs = ["server", "publisher", "ingest"].map(|mode| run(mode, 1, 10.0));
+        for run in &mut runs {
+            run.generator_cpu_us = Some(3.0);
+            run.broker_cpu_us = Some(40.0);
+        }
+        let report = |runs: &[Run]| {
+            let (versions, runs) = (Versions::default(), runs.to_vec());
+            let report = Report::of("ingest", versions, String::new(), runs, &[], vec![]);
+            report.with_parts("ingest", "server", "publisher")
+        };
+        let parts = report(&runs).cpu_of_parts.unwrap();
+        assert!((parts.cpu_us - 48.0).abs() < 1e-9);
+        assert!((parts.parts_us - 53.0).abs() < 1e-9);
+        let longest = report(&runs).to_string();
+        assert!(
+            longest.lines().all(|line| line.chars().count() <= 80),
+            "{longest}"
+        );
+        runs[1].broker_cpu_us = None;
+        assert!(report(&runs).cpu_of_parts.is_none());
     }
 
     #[test]

@@ -45,6 +45,22 @@ pub(super) fn peak_memory(pid: u32) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
+/// CPU time that the whole machine was busy.
+pub(super) fn cpu_of_machine() -> Option<Duration> {
+    busy(&fs::read_to_string("/proc/stat").ok()?)
+}
+
+/// All but idle, waiting for disks, and what guests use, which is counted twice; from the first line
+/// of `/proc/stat`.
+fn busy(stat: &str) -> Option<Duration> {
+    let line = stat.lines().next()?.strip_prefix("cpu ")?;
+    let fields: Option<Vec<u64>> = line.split_whitespace().map(|n| n.parse().ok()).collect();
+    let [user, nice, system, _idle, _waiting, irq, softirq, steal] = fields?[..8] else {
+        return None;
+    };
+    Some(time(user + nice + system + irq + softirq + steal))
+}
+
 /// Processes of that name, without those whose parent has it too.
 pub(super) fn roots_named(name: &str) -> Vec<u32> {
     let all = all();
@@ -115,9 +131,6 @@ fn parse(line: &str) -> Option<Stat> {
     let name = start.split_once('(')?.1.to_owned();
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = |index: usize| fields.get(index)?.parse::<u64>().ok();
-    let time = |ticks: u64| {
-        Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second().max(1))
-    };
     // Fields 14 to 17 of proc(5); these begin with the third.
     let own = ticks(11)? + ticks(12)?;
     let children = ticks(13)? + ticks(14)?;
@@ -127,6 +140,10 @@ fn parse(line: &str) -> Option<Stat> {
         own: time(own),
         with_children: time(own + children),
     })
+}
+
+fn time(ticks: u64) -> Duration {
+    Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second().max(1))
 }
 
 /// The machine that everything ran on.
@@ -163,6 +180,14 @@ mod tests {
         let tick = 1000 / rustix::param::clock_ticks_per_second();
         assert_eq!(stat.own, Duration::from_millis(200 * tick));
         assert_eq!(stat.with_children, Duration::from_millis(250 * tick));
+    }
+
+    #[test]
+    fn a_machine_is_busy_unless_it_waits() {
+        let tick = 1000 / rustix::param::clock_ticks_per_second();
+        let stat = "cpu  1 2 4 1000 1000 8 16 32 500 500\ncpu0 1 2 3 4\n";
+        assert_eq!(busy(stat), Some(Duration::from_millis(63 * tick)));
+        assert_eq!(busy("intr 1"), None);
     }
 
     #[test]
