@@ -9,12 +9,14 @@ use super::{
     Common, WARM_UP, applied,
     audit::{Audit, Tables},
     ingest::window,
-    load::{Extent, Load, Pace, Sent, offered},
+    load::{Load, Sent},
     prefill,
-    report::{Report, Run},
+    report::Report,
+    schedule::{Extent, Pace, offered},
     site::Site,
     stage::Stage,
     stock::{MOST_EVENTS, Stock, Users},
+    summary::Run,
     worker::WARM_UP_SHARE,
 };
 

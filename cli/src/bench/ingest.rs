@@ -15,12 +15,14 @@ use super::{
     Common, WARM_UP,
     applied::Window,
     audit::Audit,
-    load::{Extent, Load, Pace, Sent},
+    load::{Load, Sent},
     meter::Meter,
     raw_publish::{Amount, RawPublisher},
-    report::{Report, Run},
+    report::Report,
+    schedule::{Extent, Pace},
     site::{Site, Started},
     stock::{Stock, Users},
+    summary::Run,
 };
 
 const BARE: &str = "bare hyper + verify";

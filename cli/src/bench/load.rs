@@ -10,7 +10,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -19,43 +19,19 @@ use std::{
 use anyhow::Context as _;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use hdrhistogram::Histogram;
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::timeout,
-};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     http::Connection,
     latency::{self, Latencies},
+    schedule::{Extent, Pace, Schedule, due_after, offered},
     stock::Stock,
 };
 
 /// Svix waits this long for an answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// After the end of an open loop, how long requests that are late may still be sent.
-const LATE: Duration = Duration::from_secs(10);
-/// How exact the moments are at which requests are due.
-const TICK: Duration = Duration::from_micros(100);
 /// Pause before a connection that was refused is tried again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(10);
-
-/// When requests are sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Pace {
-    /// On each connection, the next as soon as the last one was answered.
-    Closed,
-    /// This many a second, whatever is answered.
-    Open(f64),
-}
-
-/// How many requests are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Extent {
-    /// For this long; requests of the stock are sent again when it is used up.
-    Lasting(Duration),
-    /// The whole stock, once.
-    Whole,
-}
 
 /// A load to be put on a webhook port.
 pub(super) struct Load {
@@ -102,11 +78,7 @@ pub(super) struct Sent {
 /// State of all connections.
 struct Shared {
     load: Load,
-    started: Instant,
-    stop: AtomicBool,
-    next: AtomicU64,
-    /// Requests that are due.
-    due: Semaphore,
+    schedule: Schedule,
     fates: Vec<AtomicU8>,
     accepted: AtomicU64,
     refused: AtomicU64,
@@ -119,10 +91,7 @@ impl Load {
         let threads = thread::available_parallelism().map_or(1, usize::from) / 2;
         let threads = threads.clamp(1, self.connections);
         let shared = Arc::new(Shared {
-            started: Instant::now(),
-            stop: AtomicBool::new(false),
-            next: AtomicU64::new(0),
-            due: Semaphore::new(0),
+            schedule: Schedule::begin(self.pace, self.extent, self.stock.len()),
             fates: (0..self.stock.len()).map(|_| AtomicU8::new(0)).collect(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -130,15 +99,15 @@ impl Load {
             load: self,
         });
         let mut running = Running {
-            started: shared.started,
+            started: shared.schedule.started,
             done: Vec::new(),
             shared: shared.clone(),
         };
-        if let Pace::Open(rate) = shared.load.pace {
+        if let Pace::Open(_) = shared.load.pace {
             let shared = shared.clone();
             thread::Builder::new()
                 .name("pace".to_owned())
-                .spawn(move || shared.pace(rate))?;
+                .spawn(move || shared.schedule.keep_pace(shared.load.connections))?;
         }
         for thread in 0..threads {
             let (sender, done) = oneshot::channel();
@@ -181,7 +150,7 @@ impl Running {
         match shared.fate(number) {
             Fate::Accepted => false,
             Fate::Refused | Fate::Unanswered => true,
-            Fate::Unsent => shared.is_over(),
+            Fate::Unsent => shared.schedule.is_over(),
         }
     }
 
@@ -213,7 +182,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
+        self.shared.schedule.stop();
     }
 }
 
@@ -238,7 +207,7 @@ impl Shared {
     async fn connection(&self, histogram: &RefCell<Histogram<u64>>) {
         let mut connection = None;
         let mut request = Vec::new();
-        while let Some((number, due)) = self.next().await {
+        while let Some((number, due)) = self.schedule.next().await {
             self.load.stock.write_request(number, &mut request);
             let exchange = timeout(ANSWER_TIMEOUT, self.exchange(&mut connection, &request));
             let fate = exchange.await.unwrap_or(Fate::Unanswered);
@@ -248,7 +217,7 @@ impl Shared {
                 tokio::time::sleep(RECONNECT_PAUSE).await;
             }
             self.note(number, fate);
-            if fate == Fate::Accepted && due >= self.started + self.load.warm_up {
+            if fate == Fate::Accepted && due >= self.schedule.started + self.load.warm_up {
                 latency::record(&mut histogram.borrow_mut(), now.duration_since(due));
             }
         }
@@ -296,78 +265,4 @@ impl Shared {
         counter.fetch_add(1, Ordering::Relaxed);
         self.fates[self.index(number)].store(fate as u8, Ordering::Relaxed);
     }
-
-    /// The next request, and when it is due; `None` at the end.
-    async fn next(&self) -> Option<(u64, Instant)> {
-        let number = match self.load.pace {
-            Pace::Closed => {
-                let number = self.next.fetch_add(1, Ordering::Relaxed);
-                (number < self.offered() && !self.is_over()).then_some(number)?
-            }
-            Pace::Open(_) => {
-                self.due.acquire().await.ok()?.forget();
-                let number = self.next.fetch_add(1, Ordering::Relaxed);
-                (number < self.offered() && !self.is_over()).then_some(number)?
-            }
-        };
-        let due = match self.load.pace {
-            Pace::Closed => Instant::now(),
-            Pace::Open(rate) => self.started + due_after(number, rate),
-        };
-        Some((number, due))
-    }
-
-    fn is_over(&self) -> bool {
-        let lasting = match (self.load.extent, self.load.pace) {
-            (Extent::Whole, _) => None,
-            (Extent::Lasting(lasting), Pace::Closed) => Some(lasting),
-            (Extent::Lasting(lasting), Pace::Open(_)) => Some(lasting + LATE),
-        };
-        self.stop.load(Ordering::Relaxed)
-            || lasting.is_some_and(|lasting| self.started.elapsed() > lasting)
-    }
-
-    /// How many requests there are.
-    fn offered(&self) -> u64 {
-        match (self.load.extent, self.load.pace) {
-            (Extent::Whole, _) => self.load.stock.len(),
-            (Extent::Lasting(_), Pace::Closed) => u64::MAX,
-            (Extent::Lasting(lasting), Pace::Open(rate)) => offered(rate, lasting),
-        }
-    }
-
-    /// Lets requests be sent when they are due. On a thread, since tokio's timers are exact to the
-    /// millisecond only.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a thread of its own, with a finer clock than tokio's"
-    )]
-    fn pace(&self, rate: f64) {
-        let mut released = 0;
-        while released < self.offered() && !self.is_over() {
-            let due = offered(rate, self.started.elapsed()).min(self.offered());
-            self.due
-                .add_permits(usize::try_from(due - released).unwrap_or_default());
-            released = due;
-            thread::sleep(TICK);
-        }
-        // Everybody hears of the end.
-        self.due.add_permits(self.load.connections);
-    }
-}
-
-/// When a request is due in an open loop, after its start.
-pub(super) fn due_after(number: u64, rate: f64) -> Duration {
-    #[expect(clippy::cast_precision_loss, reason = "a number of requests")]
-    Duration::from_secs_f64(number as f64 / rate)
-}
-
-/// How many requests are due within that time.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a number of requests"
-)]
-pub(super) fn offered(rate: f64, within: Duration) -> u64 {
-    (rate * within.as_secs_f64()) as u64
 }

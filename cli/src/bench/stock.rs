@@ -9,13 +9,10 @@ use std::{ops::Range, thread};
 use anyhow::Context as _;
 use chrono::{DateTime, NaiveDateTime};
 use clerk_sync_pipeline::{Millis, secret::Secret};
-use serde_json::Value;
 use svix::webhooks::Webhook;
 
-use crate::fixtures;
+use super::shape::Shape;
 
-/// The sample whose shape all events have: 2.5 KB, one address.
-const SAMPLE: &str = "user_created_email_password";
 /// `updated_at` of the first event of the first run, a number of 13 digits for centuries.
 pub(super) const EPOCH_MS: u64 = 1_780_000_000_000;
 /// Events that a run can have, so that a later run's are newer.
@@ -171,12 +168,12 @@ impl Stock {
 
     fn write_body(&self, number: u64, body: &mut [u8]) {
         let user = self.user(number);
-        let at = self.updated_at(number);
-        self.shape.user.write(body, clerk_id(user).as_bytes());
-        self.shape.address.write(body, address(user).as_bytes());
-        let digits = format!("{at:013}");
-        self.shape.updated_at.write(body, digits.as_bytes());
-        self.shape.timestamp.write(body, digits.as_bytes());
+        self.shape.write(
+            body,
+            &clerk_id(user),
+            &address(user),
+            self.updated_at(number),
+        );
     }
 
     /// A request for an event, over what was a request before or is empty.
@@ -221,72 +218,12 @@ fn moment(ms: u64) -> NaiveDateTime {
         .naive_utc()
 }
 
-/// A body, and where in it the fields are that differ.
-struct Shape {
-    bytes: Vec<u8>,
-    event_type: &'static str,
-    user: Slots,
-    address: Slots,
-    updated_at: Slots,
-    timestamp: Slots,
-}
-
-impl Shape {
-    fn new(users: Users) -> anyhow::Result<Self> {
-        // As wide as what is written over them, and nowhere else in a body.
-        let (user, address) = (clerk_id(0), address(0));
-        let (updated_at, timestamp) = (1_111_111_111_111_u64, 2_222_222_222_222_u64);
-        let event_type = match users {
-            Users::New => "user.created",
-            Users::Known(_) => "user.updated",
-        };
-        let mut body: Value = serde_json::from_slice(fixtures::find(SAMPLE)?)?;
-        body["type"] = event_type.into();
-        body["timestamp"] = timestamp.into();
-        let data = &mut body["data"];
-        data["id"] = user.as_str().into();
-        data["updated_at"] = updated_at.into();
-        data["email_addresses"][0]["email_address"] = address.as_str().into();
-        // As the samples are written, so that sizes are Clerk's.
-        let bytes = serde_json::to_vec_pretty(&body)?;
-        Ok(Self {
-            event_type,
-            user: Slots::of(&user, &bytes),
-            address: Slots::of(&address, &bytes),
-            updated_at: Slots::of(&updated_at.to_string(), &bytes),
-            timestamp: Slots::of(&timestamp.to_string(), &bytes),
-            bytes,
-        })
-    }
-}
-
-/// Where a field is.
-struct Slots(Vec<usize>);
-
-impl Slots {
-    fn of(marker: &str, bytes: &[u8]) -> Self {
-        let marker = marker.as_bytes();
-        let found = bytes.windows(marker.len()).enumerate();
-        Self(
-            found
-                .filter(|(_, window)| *window == marker)
-                .map(|(at, _)| at)
-                .collect(),
-        )
-    }
-
-    fn write(&self, bytes: &mut [u8], value: &[u8]) {
-        for at in &self.0 {
-            bytes[*at..*at + value.len()].copy_from_slice(value);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
     use clerk_sync_ingest::verify::{Unverified, Verifier};
+    use serde_json::Value;
 
     use super::*;
 

@@ -12,11 +12,13 @@ use super::{
     applied::{self, Counters},
     audit::{Audit, Tables},
     load::Fate,
+    meter::Meter,
     prefill, raw_batch,
     raw_publish::{Amount, RawPublisher},
-    report::{Report, Run},
+    report::Report,
     site::Site,
     stock::{MOST_EVENTS, Stock, Users},
+    summary::Run,
 };
 use crate::scratch::Leftovers;
 
@@ -121,7 +123,10 @@ impl WorkerArgs {
     async fn raw(&self, site: &Site, round: u32, number: u64) -> anyhow::Result<Run> {
         let stock = Arc::new(Stock::unsigned(number, self.whom())?);
         // This process does nothing else meanwhile.
-        let meter = site.meter([Some(std::process::id())]);
+        let meter = Meter {
+            broker: None,
+            ..site.meter([Some(std::process::id())])
+        };
         let done = Arc::new(AtomicU64::new(0));
         let tables = site.tables()?;
         let lanes = usize::from(self.lanes) * usize::from(self.workers);
