@@ -107,7 +107,7 @@ impl E2eArgs {
             .await?;
         let versions = site.versions().await?;
         let settings = format!(
-            "{}; {} workers,\n  {} users and {} ledger rows before",
+            "{}; {} workers,\n{} users and {} ledger rows before",
             whole.settings(),
             self.workers,
             self.users,
@@ -116,7 +116,7 @@ impl E2eArgs {
         Ok(Report::of(
             "e2e",
             versions,
-            settings,
+            &settings,
             runs,
             &[],
             whole.notes(),
@@ -152,7 +152,7 @@ impl EmbeddedArgs {
         Ok(Report::of(
             "embedded",
             versions,
-            whole.settings(),
+            &whole.settings(),
             runs,
             &[],
             whole.notes(),

@@ -93,7 +93,7 @@ impl IngestArgs {
             "{} connections, {} rounds of {} s",
             self.common.connections, self.common.rounds, self.common.seconds
         );
-        let report = Report::of("ingest", versions, settings, runs, &compared, notes);
+        let report = Report::of("ingest", versions, &settings, runs, &compared, notes);
         Ok(report.with_parts(INGEST, BARE, RAW))
     }
 

@@ -22,8 +22,8 @@ pub(super) struct Report {
     pub(super) optimized: bool,
     pub(super) machine: Machine,
     pub(super) servers: Versions,
-    /// What was asked for, in words.
-    pub(super) settings: String,
+    /// What was asked for, in lines.
+    pub(super) settings: Vec<String>,
     pub(super) rounds: u32,
     summaries: Vec<Summary>,
     ratios: Vec<Ratio>,
@@ -43,7 +43,7 @@ impl Report {
     pub(super) fn of(
         command: &'static str,
         servers: Versions,
-        settings: String,
+        settings: &str,
         runs: Vec<Run>,
         compared: &[(&str, &str)],
         notes: Vec<&'static str>,
@@ -66,7 +66,7 @@ impl Report {
             optimized: !cfg!(debug_assertions),
             machine: Machine::here(),
             servers,
-            settings,
+            settings: settings.lines().map(str::to_owned).collect(),
             rounds: runs.iter().map(|run| run.round).max().unwrap_or_default(),
             summaries,
             ratios,
@@ -104,7 +104,9 @@ impl fmt::Display for Report {
         if !servers.is_empty() {
             writeln!(f, "  {}", servers.join(", "))?;
         }
-        writeln!(f, "  {}", self.settings)?;
+        for line in &self.settings {
+            writeln!(f, "  {line}")?;
+        }
         writeln!(f, "\n{}\n", self.table())?;
         for ratio in &self.ratios {
             let Ratio {
@@ -253,14 +255,7 @@ mod tests {
             })
             .collect();
         let compared = [("ingest", "raw lapin + confirm"), ("ingest", "nothing")];
-        let report = Report::of(
-            "ingest",
-            Versions::default(),
-            String::new(),
-            runs,
-            &compared,
-            vec![],
-        );
+        let report = Report::of("ingest", Versions::default(), "", runs, &compared, vec![]);
         assert_eq!(report.summaries[1].events_per_second, Some(100.0));
         assert_eq!(report.ratios.len(), 1);
         assert!((report.ratios[0].ratio - 0.5).abs() < 1e-9);
@@ -287,7 +282,7 @@ mod tests {
         }
         let report = |runs: &[Run]| {
             let (versions, runs) = (Versions::default(), runs.to_vec());
-            let report = Report::of("ingest", versions, String::new(), runs, &[], vec![]);
+            let report = Report::of("ingest", versions, "", runs, &[], vec![]);
             report.with_parts("ingest", "server", "publisher")
         };
         let parts = report(&runs).cpu_of_parts.unwrap();

@@ -103,7 +103,7 @@ impl WorkerArgs {
             runs.push(self.work(site, round, &ours, &stock).await?);
         }
         let settings = format!(
-            "{} rounds of {} events in batches of {} on {} x {} connections;\n  \
+            "{} rounds of {} events in batches of {} on {} x {} connections;\n\
              {} users and {} ledger rows before",
             self.rounds,
             self.events,
@@ -116,7 +116,7 @@ impl WorkerArgs {
         let compared = [(ours.as_str(), RAW)];
         let notes = vec![super::COLUMNS];
         Ok(Report::of(
-            "worker", versions, settings, runs, &compared, notes,
+            "worker", versions, &settings, runs, &compared, notes,
         ))
     }
 
