@@ -133,13 +133,20 @@ async fn bench_ingest_finds_every_accepted_event_in_the_queue() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bench_worker_finds_every_event_in_the_tables() {
-    let sizes = ["--events", "500", "--users", "300", "--ledger-rows", "1000"];
+    let sizes = [
+        "--events",
+        "3000",
+        "--users",
+        "2000",
+        "--ledger-rows",
+        "1000",
+    ];
     let args = [&["worker", "--rounds", "1"][..], &sizes].concat();
     let runs = bench(&args, &["raw SQL batches", "worker"]).await;
     for run in &runs {
         assert_eq!(
             (audited(run, "accepted"), audited(run, "found")),
-            (500, 500)
+            (3000, 3000)
         );
     }
     // Each event about somebody new.
@@ -148,7 +155,7 @@ async fn bench_worker_finds_every_event_in_the_tables() {
         "--rounds",
         "1",
         "--events",
-        "300",
+        "2000",
         "--users",
         "0",
         "--workers",

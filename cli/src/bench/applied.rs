@@ -73,6 +73,7 @@ pub(super) async fn measure(
     total: impl Fn() -> u64,
     mut applied: impl AsyncFnMut() -> anyhow::Result<u64>,
 ) -> anyhow::Result<Window> {
+    let first = (applied().await?, meter.read());
     let mut begun = None;
     let mut progress = (0, Instant::now());
     loop {
@@ -81,7 +82,12 @@ pub(super) async fn measure(
             begun = Some((count, meter.read()));
         }
         if count >= total() {
-            let (from, reading) = begun.context("it began before it ended")?;
+            // All of it between two looks: too few events, but no reason to divide by zero.
+            let (from, reading) = begun.filter(|(from, _)| *from < count).unwrap_or(first);
+            anyhow::ensure!(
+                from < count,
+                "all {count} events were applied before anybody looked: take more of them"
+            );
             return Ok(Window {
                 events: count - from,
                 spent: reading.until(&meter.read()),
@@ -149,6 +155,24 @@ pub(super) async fn watch_rows(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_over_at_the_second_look_is_measured_from_the_first() {
+        let mut looks = [0, 500].into_iter().cycle();
+        let meter = Meter::default();
+        let measured = measure(&meter, 50, || 500, async || Ok(looks.next().unwrap_or(500)));
+        let window = measured.await.unwrap();
+        assert_eq!(window.events, 500);
+        assert!(!window.spent.elapsed.is_zero());
+    }
+
+    #[tokio::test]
+    async fn the_warm_up_is_not_measured() {
+        let mut looks = [0, 40, 60, 500].into_iter();
+        let meter = Meter::default();
+        let measured = measure(&meter, 50, || 500, async || Ok(looks.next().unwrap_or(500)));
+        assert_eq!(measured.await.unwrap().events, 440);
+    }
 
     #[test]
     fn series_of_a_counter_are_summed_and_no_others() {
