@@ -13,11 +13,14 @@ macro_rules! say {
     }};
 }
 
+mod bench;
 mod data;
 mod dead_letters;
 mod fixtures;
 mod migrate;
+mod process;
 mod prove;
+mod scratch;
 mod send;
 mod setup;
 mod up;
@@ -46,6 +49,8 @@ enum Command {
     Setup(setup::SetupArgs),
     Prove(prove::ProveArgs),
     #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
 }
 
@@ -67,6 +72,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(args),
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::Prove(args) => prove::run(args),
+        Command::Bench(command) => bench::run(command),
     }
 }
 

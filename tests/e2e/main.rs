@@ -15,6 +15,7 @@
 )]
 mod harness;
 
+mod bench;
 mod cluster;
 mod connecting;
 mod dead_letters;

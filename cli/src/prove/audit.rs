@@ -10,8 +10,9 @@ use sea_orm::{
 
 use super::{
     report::Finding,
-    site::{CREDITS, Leftovers, Site},
+    site::{CREDITS, Site},
 };
+use crate::scratch::Leftovers;
 
 /// Everything that is held, once all processes have stopped.
 struct Held {

@@ -1,39 +1,25 @@
 //! The processes of a run, each reached through proxies that can be broken.
 
-use std::{
-    collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::Write as _,
-    net::SocketAddr,
-    process::{ExitStatus, Stdio},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
-use anyhow::Context as _;
 use clap::ValueEnum as _;
 use clerk_sync_pipeline::secret::ServerUrl;
 use clerk_sync_simulator::History;
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, ChildStderr, Command},
-    sync::watch,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep};
 use url::Url;
 
 use super::{
     proxy::{Mode, Proxy},
-    site::{CREDITS, Leftovers, Site, ladder},
+    site::{CREDITS, Site, ladder},
+};
+use crate::{
+    process::{self, Environment, Process},
+    scratch::Leftovers,
 };
 
 /// Ingesters and workers of a run on servers.
 const INGESTERS: usize = 2;
 const WORKERS: usize = 3;
-/// Longest wait for a process to listen. A debug build on a busy machine takes a second.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
-/// Longest wait for a polite end; a process forces itself after 25 s.
-const STOP_TIMEOUT: Duration = Duration::from_secs(40);
 /// Longest wait for everything to be applied once nothing breaks any more.
 const REST_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -57,14 +43,14 @@ pub(crate) struct Member {
     /// The name of its log.
     name: String,
     arguments: Vec<String>,
-    environment: BTreeMap<&'static str, String>,
+    environment: Environment,
     /// Before its webhook port, if it has one.
     pub(crate) front: Option<Proxy>,
     /// Between it and the broker, if there is one whose connections can be cut.
     pub(crate) queue: Option<Proxy>,
     /// Between it and the database, likewise.
     pub(crate) database: Option<Proxy>,
-    child: Option<Child>,
+    process: Option<Process>,
 }
 
 impl Crew {
@@ -101,7 +87,7 @@ impl Crew {
             for proxy in member.proxies() {
                 proxy.set(Mode::Open);
             }
-            if member.child.is_none() {
+            if member.process.is_none() {
                 member.start(site).await?;
             }
         }
@@ -142,10 +128,8 @@ impl Crew {
 
 impl Member {
     async fn new(role: Role, number: usize, site: &Site) -> anyhow::Result<Self> {
-        let mut environment = BTreeMap::from([
-            ("LISTEN", "127.0.0.1:0".to_owned()),
-            ("ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
-            ("LOG_FORMAT", "json".to_owned()),
+        let mut environment = process::environment();
+        environment.extend([
             (
                 "CLERK_WEBHOOK_SIGNING_SECRET",
                 site.secret.expose().to_owned(),
@@ -195,7 +179,7 @@ impl Member {
             front,
             queue,
             database,
-            child: None,
+            process: None,
         })
     }
 
@@ -205,108 +189,41 @@ impl Member {
             .flatten()
     }
 
-    /// Starts the process. It listens afterwards, and so hears signals: a SIGTERM that comes before
-    /// would end it like any program.
+    /// Starts the process. It listens afterwards, and so hears signals.
     pub(crate) async fn start(&mut self, site: &Site) -> anyhow::Result<()> {
-        let program = std::env::current_exe().context("cannot find this program")?;
-        let mut child = Command::new(program)
-            .args(&self.arguments)
-            .env_clear()
-            .envs(&self.environment)
-            // Away from any `.env`.
-            .current_dir(site.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("cannot start a process")?;
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(site.path().join(format!("{}.log", self.name)))?;
-        let said = child.stderr.take().context("its standard error is piped")?;
-        let port = match self.front {
-            Some(_) => "LISTEN",
-            None => "ADMIN_LISTEN",
-        };
-        let mut listening = listen_in(said, log, port);
-        self.child = Some(child);
-        // Its standard error ends with it.
-        let heard = timeout(START_TIMEOUT, listening.wait_for(Option::is_some)).await;
-        let address = heard.ok().and_then(|heard| heard.ok()?.clone());
-        if address.is_none() {
-            sleep(Duration::from_millis(100)).await;
-            self.check()?;
-            anyhow::bail!("{} does not listen", self.name);
-        }
-        if let Some(front) = &self.front {
-            front.point_to(address);
+        let process = Process::spawn(&self.name, &self.arguments, &self.environment, site.path())?;
+        let process = self.process.insert(process);
+        match &self.front {
+            Some(front) => {
+                let address = process.address("LISTEN").await?;
+                front.point_to(Some(address.to_string()));
+            }
+            None => {
+                process.address("ADMIN_LISTEN").await?;
+            }
         }
         Ok(())
     }
 
     /// `kill -9`.
     pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
-        if let Some(mut child) = self.child.take() {
-            child.kill().await.context("cannot kill a process")?;
+        match self.process.take() {
+            Some(process) => process.kill().await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// SIGTERM; it must end in time, and with 0.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
-        let Some(mut child) = self.child.take() else {
-            return Ok(());
-        };
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = id.and_then(Pid::from_raw) {
-            kill_process(pid, Signal::TERM).context("cannot stop a process")?;
-        }
-        let status = timeout(STOP_TIMEOUT, child.wait())
-            .await
-            .with_context(|| format!("{} did not stop after SIGTERM", self.name))??;
-        self.must_be_clean(status)
-    }
-
-    fn must_be_clean(&self, status: ExitStatus) -> anyhow::Result<()> {
-        anyhow::ensure!(status.success(), "{} ended with {status}", self.name);
-        Ok(())
-    }
-
-    fn check(&mut self) -> anyhow::Result<()> {
-        let ended = match &mut self.child {
-            Some(child) => child.try_wait()?,
-            None => None,
-        };
-        match ended {
-            Some(status) => anyhow::bail!("{} ended by itself, with {status}", self.name),
+        match self.process.take() {
+            Some(process) => process.stop().await,
             None => Ok(()),
         }
     }
-}
 
-/// Copies what a process says to its log; shows the address that it has bound for `port`.
-fn listen_in(
-    said: ChildStderr,
-    mut log: File,
-    port: &'static str,
-) -> watch::Receiver<Option<String>> {
-    let (sender, receiver) = watch::channel(None);
-    tokio::spawn(async move {
-        let mut lines = BufReader::new(said).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            // A log that cannot be written is no reason to stop.
-            let _ = writeln!(log, "{line}");
-            let Ok(entry) = serde_json::from_str::<serde_json::Value>(&line) else {
-                continue;
-            };
-            if entry["message"] == "listening" && entry["setting"] == port {
-                sender.send_replace(entry["address"].as_str().map(str::to_owned));
-            }
-        }
-    });
-    receiver
+    fn check(&mut self) -> anyhow::Result<()> {
+        self.process.as_mut().map_or(Ok(()), Process::check)
+    }
 }
 
 /// A server's URL through a proxy of its own; as it is where that cannot be: files, and TLS, whose

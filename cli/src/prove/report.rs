@@ -12,8 +12,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{
     deliver::{Answers, Deliveries},
     faults::Struck,
-    site::{Leftovers, Site},
+    site::Site,
 };
+use crate::scratch::Leftovers;
 
 /// Wrong things shown of each finding.
 const SHOWN: usize = 5;

@@ -7,21 +7,22 @@ use clerk_sync_pipeline::{
     queue::{
         RetryLadder, Topology,
         amqp::{self, Server},
-        embedded::EmbeddedQueue,
     },
     secret::{Secret, ServerUrl},
-    telemetry::Metrics,
 };
 use clerk_sync_projection::{MissingEmail, database};
 use clerk_sync_simulator::History;
 use sea_orm::{
-    ConnectionTrait as _, DatabaseConnection, DbBackend, Statement,
+    ConnectionTrait as _, DatabaseConnection, DbBackend,
     sea_query::{Alias, Expr, ExprTrait as _, Func, Query},
 };
 use tempfile::TempDir;
 
 use super::ProveArgs;
-use crate::data::DataFolder;
+use crate::{
+    data::DataFolder,
+    scratch::{Leftovers, ScratchDatabase},
+};
 
 /// Credits that each new user is granted, once.
 pub(crate) const CREDITS: i32 = 3;
@@ -37,18 +38,8 @@ pub(crate) struct Site {
     /// Ours, past every proxy.
     pub(crate) db: DatabaseConnection,
     pub(crate) broker: Option<Server>,
-    /// The database we made, and the server it is on.
-    made: Option<(ServerUrl, String)>,
-}
-
-/// What is left in the queues.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Leftovers {
-    /// To be applied, or waiting on a rung.
-    pub(crate) unapplied: u64,
-    /// Found no queue.
-    pub(crate) unrouted: u64,
-    pub(crate) dead: u64,
+    /// The database we made.
+    made: Option<ScratchDatabase>,
 }
 
 impl Site {
@@ -66,8 +57,8 @@ impl Site {
                 .database_url
                 .clone()
                 .context("--servers needs DATABASE_URL")?;
-            let database = make_database(&server, &name).await?;
-            (database, Some((server, name.clone())))
+            let made = ScratchDatabase::make(&server, &name).await?;
+            (made.url.clone(), Some(made))
         } else {
             (data.tables()?, None)
         };
@@ -123,12 +114,12 @@ impl Site {
     /// What it is made of, for a person.
     pub(crate) fn description(&self) -> String {
         match (&self.broker, &self.made) {
-            (Some(server), Some((database, name))) => format!(
-                "queues {name}.… on {}\n  database {name} on {database}",
-                server.nodes
-            ),
-            (None, Some((database, name))) => {
-                format!("the queue is an SQLite file\n  database {name} on {database}")
+            (Some(server), Some(made)) => {
+                let nodes = &server.nodes;
+                format!("queues {}.… on {nodes}\n  database {}", made.name, made.url)
+            }
+            (None, Some(made)) => {
+                format!("the queue is an SQLite file\n  database {}", made.url)
             }
             _ => "queue and tables are SQLite files".to_owned(),
         }
@@ -149,35 +140,9 @@ impl Site {
     /// What is in the queues, once every process has stopped.
     pub(crate) async fn leftovers(&self) -> anyhow::Result<Leftovers> {
         let Some(server) = &self.broker else {
-            let queue = EmbeddedQueue::open(
-                &self.data.queue(),
-                ladder(),
-                std::sync::Arc::new(Metrics::new(0)),
-            )?;
-            let depths = queue.depths().await;
-            queue.close().await;
-            let depths = depths?;
-            let delayed: u64 = depths.delayed.iter().map(|(_, count)| count).sum();
-            return Ok(Leftovers {
-                unapplied: depths.ready + depths.in_flight + delayed,
-                unrouted: 0,
-                dead: depths.dead,
-            });
+            return Leftovers::in_file(&self.data.queue(), ladder()).await;
         };
-        let topology = &server.topology;
-        let depth = async |queue: String| {
-            let depth = amqp::depth(server, &queue).await;
-            depth.map(u64::from).map_err(anyhow::Error::msg)
-        };
-        let mut unapplied = depth(topology.apply()).await?;
-        for rung in topology.ladder.rungs() {
-            unapplied += depth(topology.rung(rung)).await?;
-        }
-        Ok(Leftovers {
-            unapplied,
-            unrouted: depth(topology.unrouted()).await?,
-            dead: depth(topology.dead()).await?,
-        })
+        Leftovers::on(server).await
     }
 
     /// Removes everything; the folder is kept, and its path returned, when the run was not good.
@@ -186,12 +151,8 @@ impl Site {
         if let Some(server) = &self.broker {
             amqp::remove(server).await.map_err(anyhow::Error::msg)?;
         }
-        if let Some((server, name)) = &self.made {
-            on_server(
-                server,
-                &format!(r#"DROP DATABASE IF EXISTS "{name}" WITH (FORCE)"#),
-            )
-            .await?;
+        if let Some(made) = &self.made {
+            made.remove().await?;
         }
         Ok((!good).then(|| self.folder.keep().display().to_string()))
     }
@@ -202,29 +163,4 @@ pub(crate) fn ladder() -> RetryLadder {
     "100ms,500ms,2s,5s"
         .parse()
         .expect("a constant ladder that climbs")
-}
-
-/// Makes a database of our own: the bookkeeping's schema has a fixed name, so that a schema alone
-/// would not keep a run apart from what is there.
-async fn make_database(server: &ServerUrl, name: &str) -> anyhow::Result<ServerUrl> {
-    anyhow::ensure!(
-        database::kind(server) == Ok(database::Kind::Postgres),
-        "--servers needs PostgreSQL; without it, the tables are an SQLite file"
-    );
-    on_server(server, &format!(r#"CREATE DATABASE "{name}""#))
-        .await
-        .context("cannot make a database for the run: DATABASE_URL must name a user who may")?;
-    let mut url = server.expose().clone();
-    url.set_path(name);
-    url.as_str().parse().map_err(anyhow::Error::msg)
-}
-
-async fn on_server(server: &ServerUrl, sql: &str) -> anyhow::Result<()> {
-    let db = database::connect(server, 1).await?;
-    let done = db
-        .execute_raw(Statement::from_string(DbBackend::Postgres, sql))
-        .await;
-    db.close().await?;
-    done?;
-    Ok(())
 }

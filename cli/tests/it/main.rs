@@ -25,6 +25,12 @@ fn help_of_every_command_has_examples() {
         "dead-letters show",
         "dead-letters replay",
         "dead-letters discard",
+        "prove",
+        "bench",
+        "bench ingest",
+        "bench worker",
+        "bench e2e",
+        "bench embedded",
     ] {
         let words: Vec<_> = command.split(' ').chain(["--help"]).collect();
         let help = clerk_sync(&words);
