@@ -5,7 +5,7 @@
 //! pending confirm is resolved next, so one return makes every confirm around it suspect, and ends
 //! the incarnation.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, pin::pin, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use lapin::{
@@ -42,6 +42,8 @@ struct Answered {
     permit: OwnedSemaphorePermit,
 }
 
+/// Most messages that are sent between two looks at the confirms.
+const MOST_AT_ONCE: usize = 64;
 const AGE_TICK: Duration = Duration::from_secs(1);
 
 /// Publishes jobs on one confirm channel until the incarnation ends. Jobs that are pending then
@@ -53,6 +55,9 @@ pub(super) async fn run(
     blocked: impl Fn() -> bool,
 ) {
     let mut pending = FuturesUnordered::new();
+    let mut taken = Vec::with_capacity(MOST_AT_ONCE);
+    // Made once: each new one would take the lock of everybody who waits for it.
+    let mut failed = pin!(link.failed());
     let mut ages = Ages::default();
     // A task that ends, even by a panic, must not leave a channel that nobody serves.
     let _ended = FailOnDrop(&link);
@@ -60,10 +65,13 @@ pub(super) async fn run(
     tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            job = jobs.recv() => match job {
-                Some(job) => pending.push(publish(&channel, job, ages.born())),
-                None => break,
-            },
+            // All that is there goes out before the confirms are looked at: one wake-up for many.
+            count = jobs.recv_many(&mut taken, MOST_AT_ONCE) => {
+                if count == 0 {
+                    break;
+                }
+                pending.extend(taken.drain(..).map(|job| publish(&channel, job, ages.born())));
+            }
             Some(first) = pending.next(), if !pending.is_empty() => {
                 let mut batch = vec![first];
                 // Everything that is resolved by now, up to the first that is not: a returned
@@ -79,7 +87,7 @@ pub(super) async fn run(
                     link.fail(format!("no confirm within {CONFIRM_OVERDUE:?}"));
                 }
             }
-            () = link.failed() => break,
+            () = &mut failed => break,
         }
     }
 }
