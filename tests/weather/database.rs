@@ -158,10 +158,11 @@ pub(crate) async fn a_row_that_somebody_holds_delays_its_user_and_nobody_else() 
     assert_eq!(pauses(&site), 0, "no lane gave up");
     let worker = &site.workers()[0].process;
     let retries = async |reason| worker.metric("clerk_sync_retries_total", reason).await;
+    // In this order: it is postponed again between two looks.
+    let all = retries("").await;
     let postponed = retries("row_locked").await;
     assert!(postponed > 0.5, "nothing was postponed");
-    let others = retries("").await - postponed;
-    assert!(others < 0.5, "for no other reason");
+    assert!(all <= postponed, "retried for another reason");
 
     transaction.rollback().await.unwrap();
     somebody.close().await.unwrap();
