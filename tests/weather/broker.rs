@@ -45,8 +45,8 @@ pub(crate) async fn a_broker_restarted_and_killed_under_load_costs_no_event() {
         let outage = Outage::begins(QUEUE, &[]);
         services(&[end, "rabbitmq"]).await;
         site.shows(503).await;
-        services(&["start", "rabbitmq"]).await;
         outages.push(outage.over());
+        services(&["start", "rabbitmq"]).await;
         site.shows(200).await;
     }
     let delivered = load.delivered().await;

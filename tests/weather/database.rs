@@ -46,8 +46,8 @@ pub(crate) async fn a_database_restarted_and_killed_under_load_costs_no_event() 
         services(&[end, "postgres"]).await;
         site.shows(503).await;
         sleep(Duration::from_secs(3)).await;
-        services(&["start", "postgres"]).await;
         outages.push(outage.over());
+        services(&["start", "postgres"]).await;
         site.shows(200).await;
     }
     let delivered = load.delivered().await;

@@ -206,8 +206,8 @@ pub(crate) async fn a_worker_behind_pgbouncer_needs_no_session_and_survives_its_
     for worker in site.workers() {
         worker.watch.tells("refused").await;
     }
-    bouncer.start_again().await;
     let outage = outage.over();
+    bouncer.start_again().await;
     site.shows(200).await;
     sleep(Duration::from_secs(5)).await;
     let delivered = load.delivered().await;

@@ -36,6 +36,7 @@ struct Answer {
 #[derive(Clone, Debug)]
 pub(crate) struct Outage {
     pub(crate) from: Instant,
+    /// When its mending began.
     pub(crate) until: Instant,
     /// Longest time until it shows.
     pub(crate) noticed: Duration,
