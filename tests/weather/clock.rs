@@ -10,12 +10,12 @@ use tokio::time::{Instant, sleep};
 use crate::{
     harness::{
         SOON,
-        clerk::{client, created, now},
+        clerk::{client, created, now, post_as_of},
         eventually,
         process::Env,
         servers::TestDb,
     },
-    load::{Load, deliver_letter, post_as_of, some_events},
+    load::{Load, deliver_letter, some_events},
     site::{Plan, Shape, Site, shared},
 };
 

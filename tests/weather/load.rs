@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{
-    clerk::{self, Letter, client, created, deleted, post, shuffled, updated},
+    clerk::{Letter, client, created, deleted, post, shuffled, updated},
     servers::Row,
 };
 use crate::site::Site;
@@ -179,28 +179,4 @@ fn cohort(name: &str, people: usize) -> (Vec<Letter>, Vec<Row>) {
         }
     }
     (letters, rows)
-}
-
-/// Posts a letter once, with another time and its signature.
-pub(crate) async fn post_as_of(
-    client: &Client,
-    url: &str,
-    letter: &Letter,
-    at: i64,
-) -> (u16, String) {
-    let response = client
-        .post(url)
-        .header("svix-id", &letter.id)
-        .header("svix-timestamp", at)
-        .header("svix-signature", clerk::sign(&letter.id, at, &letter.body))
-        .body(letter.body.clone())
-        .send()
-        .await;
-    match response {
-        Ok(response) => {
-            let status = response.status().as_u16();
-            (status, response.text().await.unwrap_or_default())
-        }
-        Err(error) => (0, error.to_string()),
-    }
 }

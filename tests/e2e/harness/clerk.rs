@@ -62,22 +62,30 @@ pub(crate) fn client() -> Client {
 
 /// Posts once; the status, or 0 when there was no answer.
 pub(crate) async fn post(client: &Client, url: &str, letter: &Letter) -> u16 {
-    let timestamp = now();
+    post_as_of(client, url, letter, now()).await.0
+}
+
+/// The same, signed as of another second, with the body of the answer or what kept it.
+pub(crate) async fn post_as_of(
+    client: &Client,
+    url: &str,
+    letter: &Letter,
+    at: i64,
+) -> (u16, String) {
     let response = client
         .post(url)
         .header("svix-id", &letter.id)
-        .header("svix-timestamp", timestamp)
-        .header("svix-signature", sign(&letter.id, timestamp, &letter.body))
+        .header("svix-timestamp", at)
+        .header("svix-signature", sign(&letter.id, at, &letter.body))
         .body(letter.body.clone())
         .send()
         .await;
     match response {
         Ok(response) => {
             let status = response.status().as_u16();
-            let _ = response.bytes().await;
-            status
+            (status, response.text().await.unwrap_or_default())
         }
-        Err(_) => 0,
+        Err(error) => (0, error.to_string()),
     }
 }
 
