@@ -1,6 +1,6 @@
 //! Connecting to the database: PostgreSQL or SQLite, by URL.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use clerk_sync_pipeline::secret::ServerUrl;
 use sea_orm::{
@@ -95,6 +95,14 @@ impl Database {
     #[must_use]
     pub fn opening(&self) -> Option<&str> {
         self.opening.as_deref()
+    }
+
+    /// The first statements of a transaction, with its opening before them.
+    pub(crate) fn opened<'a>(&self, statements: &'a str) -> Cow<'a, str> {
+        match &self.opening {
+            Some(opening) => format!("{opening}; {statements}").into(),
+            None => statements.into(),
+        }
     }
 
     /// Begins a transaction, with its opening said.

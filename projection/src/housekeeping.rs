@@ -146,15 +146,10 @@ impl Projection {
         Ok(result)
     }
 
-    /// Executes statements that change nothing.
+    /// Executes statements that change nothing. Sent together, they are one transaction.
     async fn plan(&self, statements: &str) -> Result<ExecResult, DbErr> {
-        if self.db.opening().is_none() {
-            return self.db.pool.execute_unprepared(statements).await;
-        }
-        let transaction = self.db.begin().await?;
-        let result = transaction.execute_unprepared(statements).await?;
-        transaction.commit().await?;
-        Ok(result)
+        let statements = self.db.opened(statements);
+        self.db.pool.execute_unprepared(&statements).await
     }
 
     fn backend(&self) -> DbBackend {

@@ -107,12 +107,8 @@ impl Tx {
         };
         let tx = begun?;
         if tx.get_database_backend() == DbBackend::Postgres {
-            let opening = db
-                .opening()
-                .map(|sql| format!("{sql}; "))
-                .unwrap_or_default();
-            let limits = lock_timeout.limits();
-            tx.execute_unprepared(&format!("{opening}{limits}")).await?;
+            tx.execute_unprepared(&db.opened(&lock_timeout.limits()))
+                .await?;
         }
         Ok(Self(tx))
     }
