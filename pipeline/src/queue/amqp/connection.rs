@@ -34,6 +34,9 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds; a silent peer is noticed after two of them.
 const HEARTBEAT: u16 = 10;
+/// Longest frame, in bytes. lapin has room for 32 each way, and goes round in it: of RabbitMQ's
+/// 128 KiB that is 8 MiB for each connection, which no cache holds. A longer body takes several.
+const FRAME_MAX: u32 = 32 * 1024;
 /// How long written bytes may go unacknowledged by the peer's kernel.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longest wait for a polite close.
@@ -156,6 +159,7 @@ async fn connect(
         .parse()
         .map_err(|error| format!("{node} is not an AMQP address: {error}"))?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    uri.query.frame_max.get_or_insert(FRAME_MAX);
     let cert_chain = match &server.ca {
         Some(path) => Some(
             std::fs::read_to_string(path)
