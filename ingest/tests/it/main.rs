@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod allocations;
 mod config;
 mod drain;
 mod encodings;

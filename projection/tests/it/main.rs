@@ -27,6 +27,7 @@ macro_rules! on_both_databases {
 
 mod addresses;
 mod adoption;
+mod allocations;
 mod awkward;
 mod cancellation;
 mod clerk;

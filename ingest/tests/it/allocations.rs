@@ -1,0 +1,56 @@
+//! How often the ingester allocates for one request between its socket and the queue. Allocations
+//! are counted, not timed: the numbers are the same on every machine, and a copy of the body, or a
+//! tree built of it, is seen at once.
+
+use allocation_counter::{AllocationInfo, measure};
+use bytes::Bytes;
+use clerk_sync_ingest::{
+    fuzzing::event_type,
+    verify::{Unverified, Verifier},
+};
+use clerk_sync_pipeline::{Millis, secret::Secret};
+use http::HeaderMap;
+use svix::webhooks::Webhook;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const SIGNED_AT: i64 = 1_780_567_218;
+const BODY: &[u8] =
+    include_bytes!("../../../tests/fixtures/clerk/user_created_email_password.json");
+
+fn signed() -> HeaderMap {
+    let signer = Webhook::new(SECRET).unwrap();
+    let signature = signer.sign("msg_1", SIGNED_AT, BODY).unwrap();
+    let mut headers = HeaderMap::new();
+    headers.insert("svix-id", "msg_1".parse().unwrap());
+    headers.insert("svix-timestamp", SIGNED_AT.into());
+    headers.insert("svix-signature", signature.parse().unwrap());
+    headers
+}
+
+/// What `work` allocates once everything that is made only once has been made.
+fn allocated(mut work: impl FnMut()) -> AllocationInfo {
+    work();
+    measure(work)
+}
+
+#[test]
+fn a_request_is_verified_with_one_allocation_its_id() {
+    let verifier = Verifier::new(&[Secret::new(SECRET)]).unwrap();
+    let headers = signed();
+    let body = Bytes::from_static(BODY);
+    let info = allocated(|| {
+        let unverified = Unverified::read(&headers, Millis(SIGNED_AT * 1000)).unwrap();
+        unverified.verify(&verifier, body.clone()).unwrap();
+    });
+    assert_eq!(info.count_total, 1);
+    assert_eq!(info.bytes_total, "msg_1".len() as u64);
+}
+
+#[test]
+fn the_type_of_a_body_is_found_with_two_allocations_itself_and_how_deep_it_lies() {
+    let info = allocated(|| {
+        event_type(BODY);
+    });
+    assert_eq!(info.count_total, 2);
+    assert!(info.bytes_total < 32, "{} bytes", info.bytes_total);
+}
