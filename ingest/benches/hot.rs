@@ -36,7 +36,7 @@ fn signed() -> HeaderMap {
     headers
 }
 
-/// Headers, signature and envelope: everything between the request and the queue.
+/// The three headers and the signature over the body.
 #[divan::bench]
 fn verify(bencher: Bencher<'_, '_>) {
     let verifier = Verifier::new(&[Secret::new(SECRET)]).expect("a secret");

@@ -27,7 +27,7 @@ mod webhook;
 pub use config::IngestArgs;
 pub use server::run;
 
-/// What only the fuzz targets need (tests/properties).
+/// What only the fuzz targets (tests/properties), the benches and the guard of allocations need.
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::envelope::event_type;

@@ -4,28 +4,18 @@
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
-use clerk_sync_ingest::{
-    fuzzing::event_type,
-    verify::{Unverified, Verifier},
-};
-use clerk_sync_pipeline::{Millis, secret::Secret};
-use http::HeaderMap;
-use svix::webhooks::Webhook;
+use clerk_sync_ingest::{config::signing_secret, fuzzing::event_type, verify::Unverified};
+use clerk_sync_pipeline::Millis;
 
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+use crate::{
+    rig::{SECRET, sign},
+    signature::svix,
+};
+
+const ID: &str = "msg_1";
 const SIGNED_AT: i64 = 1_780_567_218;
 const BODY: &[u8] =
     include_bytes!("../../../tests/fixtures/clerk/user_created_email_password.json");
-
-fn signed() -> HeaderMap {
-    let signer = Webhook::new(SECRET).unwrap();
-    let signature = signer.sign("msg_1", SIGNED_AT, BODY).unwrap();
-    let mut headers = HeaderMap::new();
-    headers.insert("svix-id", "msg_1".parse().unwrap());
-    headers.insert("svix-timestamp", SIGNED_AT.into());
-    headers.insert("svix-signature", signature.parse().unwrap());
-    headers
-}
 
 /// What `work` allocates once everything that is made only once has been made.
 fn allocated(mut work: impl FnMut()) -> AllocationInfo {
@@ -35,15 +25,16 @@ fn allocated(mut work: impl FnMut()) -> AllocationInfo {
 
 #[test]
 fn a_request_is_verified_with_one_allocation_its_id() {
-    let verifier = Verifier::new(&[Secret::new(SECRET)]).unwrap();
-    let headers = signed();
+    let verifier = signing_secret(SECRET).unwrap();
+    let signature = sign(SECRET, ID, SIGNED_AT, BODY);
+    let headers = svix(ID, &SIGNED_AT.to_string(), &signature);
     let body = Bytes::from_static(BODY);
     let info = allocated(|| {
         let unverified = Unverified::read(&headers, Millis(SIGNED_AT * 1000)).unwrap();
         unverified.verify(&verifier, body.clone()).unwrap();
     });
     assert_eq!(info.count_total, 1);
-    assert_eq!(info.bytes_total, "msg_1".len() as u64);
+    assert_eq!(info.bytes_total, ID.len() as u64);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn verify(
     Ok(position)
 }
 
-fn svix(id: &str, at: &str, signature: &str) -> HeaderMap {
+pub(crate) fn svix(id: &str, at: &str, signature: &str) -> HeaderMap {
     headers(&[
         ("svix-id", id),
         ("svix-timestamp", at),

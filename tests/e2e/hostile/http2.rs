@@ -22,6 +22,8 @@ use crate::harness::clerk::{created, now, sign};
 const PER_STREAM: u64 = 8 * KIB;
 /// The most streams that the server lets a connection have.
 const MAX_STREAMS: u32 = 100;
+/// A connection with as many streams as one may have.
+const FULL_CONNECTION: u64 = PER_CONNECTION + MAX_STREAMS as u64 * PER_STREAM;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rapid_reset_ends_the_connection_and_costs_nobody_else() {
@@ -66,7 +68,7 @@ async fn errors_made_to_have_the_server_reset_streams_end_the_connection() {
             assert_eq!(code, ENHANCE_YOUR_CALM);
         }
     }
-    let bound = 20 * (PER_CONNECTION + u64::from(MAX_STREAMS) * PER_STREAM);
+    let bound = 20 * FULL_CONNECTION;
     siege
         .lifted("20 storms of 5,000 stream errors", bound)
         .await;
@@ -132,7 +134,7 @@ async fn headers_that_unfold_to_gigabytes_are_not_kept() {
     for attack in [attack, plain] {
         siege.storm(20, &attack).await;
     }
-    let bound = 40 * (PER_CONNECTION + u64::from(MAX_STREAMS) * PER_STREAM);
+    let bound = 40 * FULL_CONNECTION;
     siege.lifted("8,000 bombs in header blocks", bound).await;
 }
 
@@ -159,7 +161,7 @@ async fn streams_beyond_the_limit_are_refused_and_the_others_do_not_block_the_do
             .count();
         assert!(refused > 0 || goaway(answer).is_some());
     }
-    let bound = 20 * (PER_CONNECTION + u64::from(MAX_STREAMS) * PER_STREAM);
+    let bound = 20 * FULL_CONNECTION;
     siege
         .lifted("20,000 streams on 20 connections", bound)
         .await;
@@ -175,7 +177,7 @@ async fn answers_that_find_no_window_are_given_up_with_their_connection() {
         opened.extend(frame(HEADERS, END_STREAM | END_HEADERS, stream, &request));
     }
     siege.storm(60, &opened).await;
-    let bound = 60 * (PER_CONNECTION + u64::from(MAX_STREAMS) * PER_STREAM);
+    let bound = 60 * FULL_CONNECTION;
     siege.lifted("6,000 answers without a window", bound).await;
 }
 
@@ -203,11 +205,10 @@ async fn bodies_beyond_their_window_end_the_connection() {
     }
     // A connection's window is 1 MiB; another may be opened as bodies are read, until the flood
     // overtakes it.
-    let streams = u64::from(MAX_STREAMS) * PER_STREAM;
     siege
         .lifted(
             "650 MB of bodies without a window",
-            10 * (PER_CONNECTION + streams + 2 * MIB),
+            10 * (FULL_CONNECTION + 2 * MIB),
         )
         .await;
 }
