@@ -18,6 +18,8 @@ const ANSWER_MARGIN: Duration = Duration::from_millis(500);
 const MAX_MAX_BODY_BYTES: usize = 16 << 20;
 /// Most connections and requests that make sense in one process; more is a typing error.
 const MAX_COUNT: usize = 1_000_000;
+/// Most that may be set for the bytes of all bodies together.
+const MAX_BUFFERED_BYTES: usize = 1 << 40;
 /// Longest of the timeouts; more is a typing error.
 const MAX_TIMEOUT: Duration = Duration::from_secs(86_400);
 
@@ -78,6 +80,9 @@ pub struct IngestArgs {
     /// Most requests at a time, each with its body in memory; of more, the slowest are answered 503
     #[arg(long, env, default_value = "1024", value_name = "COUNT", value_parser = count)]
     pub max_in_flight: usize,
+    /// Most bytes of bodies that come in several pieces, but room for one; of more, likewise
+    #[arg(long, env, default_value = "67108864", value_name = "BYTES", value_parser = bytes)]
+    pub max_buffered_bytes: usize,
 }
 
 /// What to do about a wrong signing secret.
@@ -127,6 +132,10 @@ fn path(text: &str) -> Result<String, String> {
 
 fn body_bytes(text: &str) -> Result<usize, String> {
     number(text, MAX_MAX_BODY_BYTES)
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    number(text, MAX_BUFFERED_BYTES)
 }
 
 fn count(text: &str) -> Result<usize, String> {

@@ -1,26 +1,28 @@
-//! Places for requests in flight: they bound the memory that bodies take.
+//! Places for requests in flight: their number and their bytes bound the memory that bodies take.
 //!
-//! When all are taken, the request that has waited longest for the rest of its body gives its
-//! place to a new one. So slow bodies, however many, keep nobody out who sends a whole request at
-//! once; and a request whose body is there is never sent away again.
+//! When all places are taken, or all bytes, the request that has waited longest for the rest of its
+//! body gives its own to a new one. So slow bodies, however many, keep nobody out who sends a whole
+//! request at once; and a request whose body is there is never sent away again.
 
 use std::{
     collections::BTreeMap,
     pin::pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicIsize, AtomicUsize, Ordering},
     },
 };
 
 use futures_util::FutureExt as _;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::yield_now};
 
 /// The places of all connections together.
 #[derive(Debug)]
 pub(crate) struct Places {
     /// A count, not a semaphore, whose release takes a lock that all requests would share.
     free: AtomicUsize,
+    /// Bytes for bodies that come in several pieces; less than none until those sent away are gone.
+    free_bytes: AtomicIsize,
     /// Only those whose body did not come with their head are in here.
     readers: Mutex<Readers>,
 }
@@ -43,10 +45,19 @@ pub(crate) struct Place<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct GaveWay;
 
+/// The bytes of a body's pieces. Dropping it gives them back.
+#[derive(Debug)]
+pub(crate) struct Held<'a> {
+    places: &'a Places,
+    bytes: isize,
+}
+
 impl Places {
-    pub(crate) fn new(count: usize) -> Self {
+    /// `count` bodies at a time, of `bytes` together.
+    pub(crate) fn new(count: usize, bytes: usize) -> Self {
         Self {
             free: AtomicUsize::new(count),
+            free_bytes: AtomicIsize::new(isize::try_from(bytes).unwrap_or(isize::MAX)),
             readers: Mutex::default(),
         }
     }
@@ -66,6 +77,14 @@ impl Places {
         })
     }
 
+    /// What a body holds that has not begun to come.
+    pub(crate) fn hold_nothing(&self) -> Held<'_> {
+        Held {
+            places: self,
+            bytes: 0,
+        }
+    }
+
     fn send_one_away(&self) -> bool {
         let longest = self.readers().waiting.pop_first();
         // If it is just now leaving by itself, it finds that its place is not its own any more.
@@ -74,6 +93,35 @@ impl Places {
 
     fn readers(&self) -> MutexGuard<'_, Readers> {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held<'_> {
+    /// Holds a further piece. When there is no room for it, the longest-waiting reader is sent away,
+    /// and has time to go before a piece more is read.
+    ///
+    /// # Errors
+    /// Nobody waits who could give way.
+    pub(crate) async fn add(&mut self, piece: &[u8]) -> Result<(), GaveWay> {
+        // A piece is a slice: it cannot be longer than this.
+        let bytes = piece.len().cast_signed();
+        self.bytes += bytes;
+        let free = self.places.free_bytes.fetch_sub(bytes, Ordering::Relaxed) - bytes;
+        if free < 0 {
+            if !self.places.send_one_away() {
+                return Err(GaveWay);
+            }
+            yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.places
+            .free_bytes
+            .fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -143,7 +191,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_longest_waiting_reader_gives_way_and_only_a_reader_does() {
-        let places = Places::new(2);
+        let places = Places::new(2, 100);
         let mut first = places.take().unwrap();
         let mut second = places.take().unwrap();
         for _ in 0..3 {
@@ -165,7 +213,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_there_never_gives_way() {
-        let places = Places::new(1);
+        let places = Places::new(1, 100);
         let mut at_once = places.take().unwrap();
         assert_eq!(at_once.while_reading(ready(1)).await, Ok(1));
         assert!(places.take().is_none(), "it waits for the queue");
@@ -186,8 +234,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_bytes_are_few_the_longest_waiting_reader_gives_way() {
+        let places = Places::new(3, 100);
+        let (mut first, mut second) = (places.take().unwrap(), places.take().unwrap());
+        let (mut of_first, mut of_second) = (places.hold_nothing(), places.hold_nothing());
+        assert_eq!(of_first.add(&[0; 60]).await, Ok(()));
+        {
+            let mut longest = pin!(first.while_reading(pending::<()>()));
+            let mut other = pin!(second.while_reading(pending::<()>()));
+            assert!(longest.as_mut().now_or_never().is_none());
+            assert!(other.as_mut().now_or_never().is_none());
+            assert_eq!(of_second.add(&[0; 40]).await, Ok(()));
+            assert!(longest.as_mut().now_or_never().is_none(), "there is room");
+            assert_eq!(of_second.add(&[0; 1]).await, Ok(()));
+            assert_eq!(longest.await, Err(GaveWay));
+            assert!(other.as_mut().now_or_never().is_none());
+        }
+        assert_eq!(of_second.add(&[0; 1]).await, Err(GaveWay), "nobody is left");
+        drop((of_first, of_second));
+        assert_eq!(places.free_bytes.load(Ordering::Relaxed), 100);
+    }
+
+    #[tokio::test]
     async fn a_reader_that_leaves_gives_its_place_back() {
-        let places = Places::new(1);
+        let places = Places::new(1, 100);
         let mut place = places.take().unwrap();
         let mut read = Box::pin(place.while_reading(pending::<()>()));
         assert!(read.as_mut().now_or_never().is_none());

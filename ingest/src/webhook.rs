@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     complaint::Complaint,
     config::IngestArgs,
-    places::{GaveWay, Places},
+    places::{GaveWay, Held, Places},
     refusal::Refusal,
     trace_context::traceparent,
     verify::{Untrusted, Unverified, Verifier},
@@ -60,7 +60,10 @@ impl<P: Publish> Webhook<P> {
             verifier,
             max_body_bytes: args.max_body_bytes,
             body_timeout: args.body_timeout,
-            places: Places::new(args.max_in_flight),
+            places: Places::new(
+                args.max_in_flight,
+                args.max_buffered_bytes.max(args.max_body_bytes),
+            ),
             publisher,
             secret_matches: secrets
                 .map(|position| metrics.secret_matches(position))
@@ -134,7 +137,9 @@ impl<P: Publish> Webhook<P> {
         let unverified = Unverified::read(&head.headers, Millis::now())?;
         let mut place = self.places.take().ok_or(Refusal::Overloaded)?;
 
-        let read = timeout_at(started + self.body_timeout, read(body, self.max_body_bytes));
+        let mut held = self.places.hold_nothing();
+        let read = read(body, self.max_body_bytes, &mut held);
+        let read = timeout_at(started + self.body_timeout, read);
         let body = place
             .while_reading(read)
             .await
@@ -193,7 +198,7 @@ fn no_content() -> Response<Full<Bytes>> {
 }
 
 /// The whole body, in one piece: its only frame as it is, or its frames joined.
-async fn read<B>(body: &mut B, limit: usize) -> Result<Bytes, Refusal>
+async fn read<B>(body: &mut B, limit: usize, held: &mut Held<'_>) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -219,6 +224,9 @@ where
             only = data;
             continue;
         }
+        held.add(&data)
+            .await
+            .map_err(|GaveWay| Refusal::Overloaded)?;
         if joined.is_empty() {
             joined.reserve(announced.unwrap_or(2 * (only.len() + data.len())));
             joined.extend_from_slice(&std::mem::take(&mut only));

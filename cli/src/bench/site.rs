@@ -26,11 +26,12 @@ use crate::{
 };
 
 /// Settings that processes under test take from our own environment, so that they can be tuned.
-const TUNABLE: [&str; 10] = [
+const TUNABLE: [&str; 11] = [
     "BATCH_EVENTS",
     "BATCH_LINGER",
     "DATABASE_PREPARED_STATEMENTS",
     "MALLOC_ARENA_MAX",
+    "MAX_BUFFERED_BYTES",
     "MAX_CONNECTIONS",
     "MAX_IN_FLIGHT",
     "PREFETCH",

@@ -39,6 +39,7 @@ fn all_that_is_wrong_is_named_at_once_and_no_secret_is_shown() {
             ("IDLE_TIMEOUT", "soon"),
             ("MAX_CONNECTIONS", "-1"),
             ("MAX_IN_FLIGHT", "many"),
+            ("MAX_BUFFERED_BYTES", "64M"),
             ("AMQP_URL", "http://me:hunter2@broker"),
             ("ADMIN_LISTEN", "9464"),
         ],
@@ -58,6 +59,7 @@ fn all_that_is_wrong_is_named_at_once_and_no_secret_is_shown() {
         "IDLE_TIMEOUT",
         "MAX_CONNECTIONS",
         "MAX_IN_FLIGHT",
+        "MAX_BUFFERED_BYTES",
         "AMQP_URL",
         "ADMIN_LISTEN",
     ] {

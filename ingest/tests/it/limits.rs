@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clerk_sync_pipeline::telemetry::WebhookOutcome;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use tokio::{io::AsyncWriteExt as _, net::TcpSocket, time::Instant};
 
 use crate::{
@@ -264,6 +264,34 @@ async fn a_slow_body_gives_its_place_to_a_request_that_is_there() {
     assert!(answer.closes());
     slow.closed().await;
     assert_eq!(rig.events().len(), 5);
+}
+
+#[tokio::test]
+async fn slow_bodies_give_way_when_their_bytes_are_too_many() {
+    let mut rig = Rig::with(|args| {
+        args.max_body_bytes = 100_000;
+        args.max_buffered_bytes = 150_000;
+    })
+    .await;
+    let whole = signed("msg_slow", &[b' '; 90_000]);
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        let mut wire = rig.connect().await;
+        wire.send(&whole[..whole.len() - 1]).await;
+        slow.push(wire);
+    }
+    // There is room for one of the three.
+    for _ in 0..2 {
+        let answers = slow.iter_mut().map(|wire| Box::pin(wire.answer()));
+        let (answer, who, _) = within(select_all(answers)).await;
+        answer.is_problem(503, "overloaded");
+        slow.remove(who);
+    }
+    // What fits one read with its head needs none.
+    rig.ask(&signed("msg_1", BODY)).await.is_accepted();
+    slow[0].send(&whole[whole.len() - 1..]).await;
+    slow[0].answer().await.is_accepted();
+    assert_eq!(rig.events().len(), 2);
 }
 
 #[tokio::test]
