@@ -247,7 +247,7 @@ mod tests {
             assert_eq!(of_second.add(&[0; 40]).await, Ok(()));
             assert!(longest.as_mut().now_or_never().is_none(), "there is room");
             assert_eq!(of_second.add(&[0; 1]).await, Ok(()));
-            assert_eq!(longest.await, Err(GaveWay));
+            assert_eq!(longest.now_or_never(), Some(Err(GaveWay)));
             assert!(other.as_mut().now_or_never().is_none());
         }
         assert_eq!(of_second.add(&[0; 1]).await, Err(GaveWay), "nobody is left");
