@@ -19,5 +19,6 @@ pub mod designs;
 pub mod images;
 pub mod processed_events;
 pub mod projects;
+mod rows;
 pub mod user_versions;
 pub mod users;

@@ -10,6 +10,8 @@ use sea_orm::sea_query::{
 };
 use sea_orm::{DbBackend, DeriveIden, FromQueryResult, prelude::*};
 
+use crate::rows;
+
 /// Outcomes of an event that has not been applied, only put aside: it may be claimed again.
 pub const UNAPPLIED: [&str; 2] = ["retried", "dead_lettered"];
 
@@ -75,17 +77,18 @@ pub fn table(backend: DbBackend) -> TableRef {
 /// is a duplicate. Served by the primary key.
 pub fn claim(backend: DbBackend, rows: impl IntoIterator<Item = Row>) -> InsertStatement {
     let mut insert = Query::insert();
-    insert.into_table(table(backend)).columns([
-        Column::EventId,
-        Column::Type,
-        Column::Subject,
-        Column::OccurredAt,
-        Column::ReceivedAt,
-        Column::ProcessedAt,
-        Column::Outcome,
-    ]);
-    for row in rows {
-        insert.values_panic([
+    insert.into_table(table(backend));
+    let columns = [
+        (Column::EventId, "text[]"),
+        (Column::Type, "text[]"),
+        (Column::Subject, "text[]"),
+        (Column::OccurredAt, "timestamptz[]"),
+        (Column::ReceivedAt, "timestamptz[]"),
+        (Column::ProcessedAt, "timestamptz[]"),
+        (Column::Outcome, "text[]"),
+    ];
+    let values = |row: Row| {
+        [
             row.event_id.into(),
             row.event_type.into(),
             row.subject.into(),
@@ -93,8 +96,9 @@ pub fn claim(backend: DbBackend, rows: impl IntoIterator<Item = Row>) -> InsertS
             row.received_at.into(),
             row.processed_at.into(),
             row.outcome.into(),
-        ]);
-    }
+        ]
+    };
+    rows::insert(backend, &mut insert, columns, rows.into_iter().map(values));
     insert
         .on_conflict(
             OnConflict::column(Column::EventId)
@@ -135,7 +139,7 @@ pub fn outcomes(backend: DbBackend, event_ids: &[&str]) -> SelectStatement {
     Query::select()
         .columns([Column::EventId, Column::Outcome])
         .from(table(backend))
-        .and_where(Expr::col(Column::EventId).is_in(event_ids.iter().copied()))
+        .and_where(rows::among(backend, Column::EventId, event_ids))
         .to_owned()
 }
 
@@ -193,10 +197,11 @@ mod tests {
             Postgres.build(&claim(Postgres, [row(), row()])).sql,
             [
                 r#"INSERT INTO "clerk_sync"."processed_events" ("event_id", "type", "subject", "occurred_at", "received_at", "processed_at", "outcome")"#,
-                r#"VALUES ($1, $2, $3, $4, $5, $6, $7), ($8, $9, $10, $11, $12, $13, $14)"#,
+                r#"SELECT unnest(CAST($1 AS text[])), unnest(CAST($2 AS text[])), unnest(CAST($3 AS text[])), unnest(CAST($4 AS timestamptz[])),"#,
+                r#"unnest(CAST($5 AS timestamptz[])), unnest(CAST($6 AS timestamptz[])), unnest(CAST($7 AS text[]))"#,
                 r#"ON CONFLICT ("event_id") DO UPDATE SET "type" = "excluded"."type", "subject" = "excluded"."subject","#,
                 r#""occurred_at" = "excluded"."occurred_at", "processed_at" = "excluded"."processed_at", "outcome" = "excluded"."outcome""#,
-                r#"WHERE "processed_events"."outcome" IN ($15, $16)"#,
+                r#"WHERE "processed_events"."outcome" IN ($8, $9)"#,
                 r#"RETURNING "event_id""#,
             ]
             .join(" ")
@@ -244,7 +249,7 @@ mod tests {
             Postgres.build(&outcomes(Postgres, &["msg_1", "msg_2"])).sql,
             [
                 r#"SELECT "event_id", "outcome" FROM "clerk_sync"."processed_events""#,
-                r#"WHERE "event_id" IN ($1, $2)"#,
+                r#"WHERE "event_id" = ANY(CAST($1 AS text[]))"#,
             ]
             .join(" ")
         );

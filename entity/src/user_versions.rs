@@ -6,6 +6,8 @@
 use sea_orm::sea_query::{ExprTrait, InsertStatement, OnConflict, Query, TableRef};
 use sea_orm::{DbBackend, DeriveIden, FromQueryResult, prelude::*};
 
+use crate::rows;
+
 /// The columns.
 #[derive(Clone, Copy, Debug, DeriveIden)]
 pub enum Column {
@@ -74,22 +76,24 @@ pub fn table(backend: DbBackend) -> TableRef {
 /// primary key.
 pub fn advance(backend: DbBackend, rows: impl IntoIterator<Item = Row>) -> InsertStatement {
     let mut insert = Query::insert();
-    insert.into_table(table(backend)).columns([
-        Column::ClerkId,
-        Column::UpdatedAtMs,
-        Column::OccurredAtMs,
-        Column::EventId,
-        Column::DeletedAt,
-    ]);
-    for row in rows {
-        insert.values_panic([
+    insert.into_table(table(backend));
+    let columns = [
+        (Column::ClerkId, "text[]"),
+        (Column::UpdatedAtMs, "bigint[]"),
+        (Column::OccurredAtMs, "bigint[]"),
+        (Column::EventId, "text[]"),
+        (Column::DeletedAt, "timestamptz[]"),
+    ];
+    let values = |row: Row| {
+        [
             row.clerk_id.into(),
             row.updated_at_ms.into(),
             row.occurred_at_ms.into(),
             row.event_id.into(),
             row.deleted_at.into(),
-        ]);
-    }
+        ]
+    };
+    rows::insert(backend, &mut insert, columns, rows.into_iter().map(values));
     let version = |table: &'static str| {
         Expr::tuple([
             Expr::col((table, Column::UpdatedAtMs)),
@@ -133,7 +137,8 @@ mod tests {
             Postgres.build(&insert).sql,
             [
                 r#"INSERT INTO "clerk_sync"."user_versions" ("clerk_id", "updated_at_ms", "occurred_at_ms", "event_id", "deleted_at")"#,
-                r#"VALUES ($1, $2, $3, $4, $5), ($6, $7, $8, $9, $10)"#,
+                r#"SELECT unnest(CAST($1 AS text[])), unnest(CAST($2 AS bigint[])), unnest(CAST($3 AS bigint[])), unnest(CAST($4 AS text[])),"#,
+                r#"unnest(CAST($5 AS timestamptz[]))"#,
                 r#"ON CONFLICT ("clerk_id") DO UPDATE SET "updated_at_ms" = "excluded"."updated_at_ms", "occurred_at_ms" = "excluded"."occurred_at_ms","#,
                 r#""event_id" = "excluded"."event_id", "deleted_at" = "excluded"."deleted_at""#,
                 r#"WHERE "user_versions"."deleted_at" IS NULL AND ("excluded"."deleted_at" IS NOT NULL"#,

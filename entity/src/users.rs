@@ -7,7 +7,7 @@ use sea_orm::sea_query::{
 };
 use sea_orm::{DbBackend, FromQueryResult};
 
-use crate::user_versions;
+use crate::{rows, user_versions};
 
 /// What follows the Clerk id in the placeholder address of a row whose address has moved on.
 pub const REASSIGNED: &str = "@reassigned.invalid";
@@ -71,19 +71,20 @@ pub struct Holder {
 /// [`release`]): uniqueness is checked row by row.
 /// Returns `id` and `clerkId` of every row; an `id` other than the one given means that the user
 /// was there before. Served by `users_clerkId_key`.
-pub fn upsert(rows: impl IntoIterator<Item = Model>) -> InsertStatement {
+pub fn upsert(backend: DbBackend, rows: impl IntoIterator<Item = Model>) -> InsertStatement {
     let mut insert = Query::insert();
-    insert.into_table(Entity).columns([
-        Column::Id,
-        Column::ClerkId,
-        Column::Email,
-        Column::Name,
-        Column::ImageUrl,
-        Column::CreatedAt,
-        Column::UpdatedAt,
-    ]);
-    for row in rows {
-        insert.values_panic([
+    insert.into_table(Entity);
+    let columns = [
+        (Column::Id, "text[]"),
+        (Column::ClerkId, "text[]"),
+        (Column::Email, "text[]"),
+        (Column::Name, "text[]"),
+        (Column::ImageUrl, "text[]"),
+        (Column::CreatedAt, "timestamp[]"),
+        (Column::UpdatedAt, "timestamp[]"),
+    ];
+    let values = |row: Model| {
+        [
             row.id.into(),
             row.clerk_id.into(),
             row.email.into(),
@@ -91,8 +92,9 @@ pub fn upsert(rows: impl IntoIterator<Item = Model>) -> InsertStatement {
             row.image_url.into(),
             row.created_at.into(),
             row.updated_at.into(),
-        ]);
-    }
+        ]
+    };
+    rows::insert(backend, &mut insert, columns, rows.into_iter().map(values));
     insert
         .on_conflict(
             OnConflict::column(Column::ClerkId)
@@ -136,29 +138,29 @@ pub fn holders(backend: DbBackend, emails: &[&str]) -> SelectStatement {
             user_versions::table(backend).alias("v"),
             Expr::col(("v", user_versions::Column::ClerkId)).eq(clerk_id),
         )
-        .and_where(Expr::col(("u", Column::Email)).is_in(emails.iter().copied()))
+        .and_where(rows::among(backend, ("u", Column::Email), emails))
         .to_owned()
 }
 
 /// Takes the address from these users and gives them the placeholder `<clerk id>@reassigned.invalid`.
 ///
 /// Served by `users_clerkId_key`.
-pub fn release(clerk_ids: &[&str]) -> UpdateStatement {
+pub fn release(backend: DbBackend, clerk_ids: &[&str]) -> UpdateStatement {
     let placeholder = Expr::col(Column::ClerkId).binary(BinOper::Custom("||"), REASSIGNED);
     Query::update()
         .table(Entity)
         .value(Column::Email, placeholder)
-        .and_where(Expr::col(Column::ClerkId).is_in(clerk_ids.iter().copied()))
+        .and_where(rows::among(backend, Column::ClerkId, clerk_ids))
         .to_owned()
 }
 
 /// Deletes users, and by the application's foreign keys what belongs to them.
 ///
 /// Served by `users_clerkId_key`; the cascades by our partial indexes on the related tables.
-pub fn delete(clerk_ids: &[&str]) -> DeleteStatement {
+pub fn delete(backend: DbBackend, clerk_ids: &[&str]) -> DeleteStatement {
     Query::delete()
         .from_table(Entity)
-        .and_where(Expr::col(Column::ClerkId).is_in(clerk_ids.iter().copied()))
+        .and_where(rows::among(backend, Column::ClerkId, clerk_ids))
         .to_owned()
 }
 
@@ -169,9 +171,9 @@ mod tests {
 
     use super::*;
 
-    /// The statement on both backends, which differ in their parameters only.
-    fn sql(statement: &impl StatementBuilder) -> [String; 2] {
-        [Postgres, Sqlite].map(|backend| statement.build(&backend).sql)
+    /// The statement on both backends.
+    fn sql<S: StatementBuilder>(statement: impl Fn(DbBackend) -> S) -> [String; 2] {
+        [Postgres, Sqlite].map(|backend| statement(backend).build(&backend).sql)
     }
 
     #[test]
@@ -185,9 +187,9 @@ mod tests {
             created_at: DateTime::default(),
             updated_at: DateTime::default(),
         };
-        let expected = |values| {
+        let expected = |values: &str| {
             [
-                r#"INSERT INTO "users" ("id", "clerkId", "email", "name", "imageUrl", "createdAt", "updatedAt") VALUES"#,
+                r#"INSERT INTO "users" ("id", "clerkId", "email", "name", "imageUrl", "createdAt", "updatedAt")"#,
                 values,
                 r#"ON CONFLICT ("clerkId") DO UPDATE SET "email" = "excluded"."email", "name" = "excluded"."name","#,
                 r#""imageUrl" = "excluded"."imageUrl", "createdAt" = "excluded"."createdAt", "updatedAt" = "excluded"."updatedAt""#,
@@ -196,10 +198,18 @@ mod tests {
             .join(" ")
         };
         assert_eq!(
-            sql(&upsert([user.clone(), user])),
+            sql(|backend| upsert(backend, [user.clone(), user.clone()])),
             [
-                expected("($1, $2, $3, $4, $5, $6, $7), ($8, $9, $10, $11, $12, $13, $14)"),
-                expected("(?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?)"),
+                expected(
+                    &[
+                        "SELECT unnest(CAST($1 AS text[])), unnest(CAST($2 AS text[])),",
+                        "unnest(CAST($3 AS text[])), unnest(CAST($4 AS text[])),",
+                        "unnest(CAST($5 AS text[])), unnest(CAST($6 AS timestamp[])),",
+                        "unnest(CAST($7 AS timestamp[]))",
+                    ]
+                    .join(" ")
+                ),
+                expected("VALUES (?, ?, ?, ?, ?, ?, ?), (?, ?, ?, ?, ?, ?, ?)"),
             ]
         );
     }
@@ -212,7 +222,7 @@ mod tests {
             [
                 r#"SELECT COALESCE("u"."clerkId", '') AS "clerk_id", "u"."email", "v"."updated_at_ms", "v"."occurred_at_ms", "v"."event_id""#,
                 r#"FROM "users" AS "u" LEFT JOIN "clerk_sync"."user_versions" AS "v" ON "v"."clerk_id" = ("u"."clerkId" COLLATE "C")"#,
-                r#"WHERE "u"."email" IN ($1, $2)"#,
+                r#"WHERE "u"."email" = ANY(CAST($1 AS text[]))"#,
             ]
             .join(" ")
         );
@@ -230,9 +240,9 @@ mod tests {
     #[test]
     fn release_names_the_placeholder_after_the_clerk_id() {
         assert_eq!(
-            sql(&release(&["user_a", "user_b"])),
+            sql(|backend| release(backend, &["user_a", "user_b"])),
             [
-                r#"UPDATE "users" SET "email" = "clerkId" || $1 WHERE "clerkId" IN ($2, $3)"#,
+                r#"UPDATE "users" SET "email" = "clerkId" || $1 WHERE "clerkId" = ANY(CAST($2 AS text[]))"#,
                 r#"UPDATE "users" SET "email" = "clerkId" || ? WHERE "clerkId" IN (?, ?)"#,
             ]
         );
@@ -241,9 +251,9 @@ mod tests {
     #[test]
     fn delete_is_by_clerk_id() {
         assert_eq!(
-            sql(&delete(&["user_a", "user_b"])),
+            sql(|backend| delete(backend, &["user_a", "user_b"])),
             [
-                r#"DELETE FROM "users" WHERE "clerkId" IN ($1, $2)"#,
+                r#"DELETE FROM "users" WHERE "clerkId" = ANY(CAST($1 AS text[]))"#,
                 r#"DELETE FROM "users" WHERE "clerkId" IN (?, ?)"#,
             ]
         );

@@ -457,11 +457,12 @@ impl Projection {
             .map(|(clerk_id, _)| *clerk_id)
             .collect();
         if !gone.is_empty() {
-            tx.execute_step(&users::delete(&gone), Step::Delete).await?;
+            tx.execute_step(&users::delete(tx.backend(), &gone), Step::Delete)
+                .await?;
         }
         if !seats.released.is_empty() {
             let released: Vec<&str> = seats.released.iter().copied().collect();
-            tx.execute(&users::release(&released)).await?;
+            tx.execute(&users::release(tx.backend(), &released)).await?;
         }
         let created = self.upsert(tx, &winners, &seats, now).await?;
         self.metrics.email_reassignments.inc_by(seats.reassigned);
@@ -512,7 +513,7 @@ impl Projection {
         }
         let mut created = HashSet::new();
         let mut granted = Vec::new();
-        for row in tx.query(&users::upsert(rows)).await? {
+        for row in tx.query(&users::upsert(tx.backend(), rows)).await? {
             let id: String = row.try_get_by_index(0)?;
             let clerk_id: String = row.try_get_by_index(1)?;
             // The id of a row that was there is its own: ids never change.

@@ -24,9 +24,9 @@ pub(crate) fn of_a_batch(backend: DbBackend, grants_credits: bool) -> String {
         of(&processed_events::claim(backend, [event()])),
         of(&users::holders(backend, &[NOBODY])),
         of(&user_versions::advance(backend, [nobody])),
-        of(&users::delete(&[NOBODY])),
-        of(&users::release(&[NOBODY])),
-        of(&users::upsert([user()])),
+        of(&users::delete(backend, &[NOBODY])),
+        of(&users::release(backend, &[NOBODY])),
+        of(&users::upsert(backend, [user()])),
         of(&processed_events::set_outcomes(
             backend,
             &[(NOBODY, NOBODY)],

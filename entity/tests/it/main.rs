@@ -236,7 +236,7 @@ async fn a_tombstone_is_final() {
 #[tokio::test]
 async fn an_upsert_keeps_the_id_and_overwrites_the_rest() {
     let db = database().await;
-    let first = returned(&db, &users::upsert([user("a"), user("b")])).await;
+    let first = returned(&db, &users::upsert(SQLITE, [user("a"), user("b")])).await;
     assert_eq!(first, ["cuid_a", "cuid_b"]);
 
     let changed = users::Model {
@@ -247,7 +247,7 @@ async fn an_upsert_keeps_the_id_and_overwrites_the_rest() {
         ..user("a")
     };
     assert_eq!(
-        returned(&db, &users::upsert([changed.clone()])).await,
+        returned(&db, &users::upsert(SQLITE, [changed.clone()])).await,
         ["cuid_a"]
     );
     let kept = users::Entity::find_by_id("cuid_a")
@@ -267,7 +267,7 @@ async fn an_upsert_keeps_the_id_and_overwrites_the_rest() {
 #[tokio::test]
 async fn a_holder_never_written_by_the_sync_has_no_version() {
     let db = database().await;
-    db.execute(&users::upsert([user("a"), user("b"), user("c")]))
+    db.execute(&users::upsert(SQLITE, [user("a"), user("b"), user("c")]))
         .await
         .unwrap();
     let versions = [version("user_a", (7, 8, "msg_a"))];
@@ -302,16 +302,16 @@ async fn a_holder_never_written_by_the_sync_has_no_version() {
 #[tokio::test]
 async fn two_users_swap_addresses_once_both_are_released() {
     let db = database().await;
-    db.execute(&users::upsert([user("a"), user("b")]))
+    db.execute(&users::upsert(SQLITE, [user("a"), user("b")]))
         .await
         .unwrap();
     let mut swapped = [user("a"), user("b")];
     swapped[0].email = "b@example.com".into();
     swapped[1].email = "a@example.com".into();
-    let swap = users::upsert(swapped);
+    let swap = users::upsert(SQLITE, swapped);
     db.execute(&swap).await.unwrap_err();
 
-    db.execute(&users::release(&["user_a", "user_b"]))
+    db.execute(&users::release(SQLITE, &["user_a", "user_b"]))
         .await
         .unwrap();
     let released = users::Entity::find_by_id("cuid_a")
@@ -332,7 +332,7 @@ async fn two_users_swap_addresses_once_both_are_released() {
 #[tokio::test]
 async fn deleting_a_user_deletes_its_credits() {
     let db = database().await;
-    db.execute(&users::upsert([user("a"), user("b")]))
+    db.execute(&users::upsert(SQLITE, [user("a"), user("b")]))
         .await
         .unwrap();
     let grants = ["a", "b"].map(|name| credits::Model {
@@ -343,7 +343,7 @@ async fn deleting_a_user_deletes_its_credits() {
         updated_at: at(1).naive_utc(),
     });
     db.execute(&credits::grant(grants.clone())).await.unwrap();
-    db.execute(&users::delete(&["user_a", "user_unknown"]))
+    db.execute(&users::delete(SQLITE, &["user_a", "user_unknown"]))
         .await
         .unwrap();
     assert_eq!(credits::Entity::find().all(&db).await.unwrap(), grants[1..]);

@@ -152,7 +152,7 @@ async fn every_query_is_served_by_an_index() {
         ),
         (
             "upsert",
-            plans(&db, &users::upsert(rows)).await,
+            plans(&db, &users::upsert(POSTGRES, rows)).await,
             vec![format!("{arbiter}users_clerkId_key")],
         ),
         (
@@ -162,12 +162,12 @@ async fn every_query_is_served_by_an_index() {
         ),
         (
             "release",
-            plans(&db, &users::release(&clerk_ids)).await,
+            plans(&db, &users::release(POSTGRES, &clerk_ids)).await,
             vec!["users_clerkId_key".into()],
         ),
         (
             "delete",
-            plans(&db, &users::delete(&clerk_ids)).await,
+            plans(&db, &users::delete(POSTGRES, &clerk_ids)).await,
             vec!["users_clerkId_key".into()],
         ),
         ("grant", plans(&db, &credits::grant(grants)).await, vec![]),
@@ -219,7 +219,9 @@ async fn deleting_a_user_scans_no_related_table() {
         db.execute_unprepared("DEALLOCATE query").await.unwrap();
     }
     let before = texts(&db, SEQUENTIAL).await;
-    db.execute(&users::delete(&["user_7"])).await.unwrap();
+    db.execute(&users::delete(POSTGRES, &["user_7"]))
+        .await
+        .unwrap();
     let left = r#"SELECT count(*)::text FROM images WHERE "id" = 'i7'"#;
     assert_eq!(texts(&db, left).await, ["0"]);
     assert_eq!(texts(&db, SEQUENTIAL).await, before);
@@ -244,8 +246,8 @@ async fn every_query_on_a_file_is_served_by_an_index() {
         sqlite.build(&processed_events::outcomes(sqlite, &["msg_1", "msg_2"])),
         sqlite.build(&processed_events::prune(sqlite, middle, 1000)),
         sqlite.build(&users::holders(sqlite, &["1@example.com", "2@example.com"])),
-        sqlite.build(&users::release(&["user_1", "user_2"])),
-        sqlite.build(&users::delete(&["user_1", "user_2"])),
+        sqlite.build(&users::release(sqlite, &["user_1", "user_2"])),
+        sqlite.build(&users::delete(sqlite, &["user_1", "user_2"])),
     ];
     for Statement { sql, values, .. } in statements {
         let explain = format!("EXPLAIN QUERY PLAN {sql}");

@@ -121,14 +121,17 @@ async fn every_query(db: &DatabaseConnection) {
     );
 
     // Users.
-    let upsert = users::upsert([user("a"), user("c")]);
+    let upsert = users::upsert(POSTGRES, [user("a"), user("c")]);
     assert_eq!(returned(db, &upsert).await, ["cuid_a", "cuid_c"]);
     let again = users::Model {
         id: "another".into(),
-        name: Some("Ann".into()),
+        name: Some(r#"Ann "{NULL}," \ O'Hara, 音"#.into()),
         ..user("a")
     };
-    assert_eq!(returned(db, &users::upsert([again])).await, ["cuid_a"]);
+    let upsert = users::upsert(POSTGRES, [again.clone()]);
+    assert_eq!(returned(db, &upsert).await, ["cuid_a"]);
+    let written = users::Entity::find_by_id("cuid_a").one(db).await.unwrap();
+    assert_eq!(written.unwrap().name, again.name);
     let holders = users::holders(
         POSTGRES,
         &["a@example.com", "c@example.com", "x@example.com"],
@@ -145,7 +148,7 @@ async fn every_query(db: &DatabaseConnection) {
         ("user_c", None)
     );
     assert_eq!(
-        db.execute(&users::release(&["user_a"]))
+        db.execute(&users::release(POSTGRES, &["user_a"]))
             .await
             .unwrap()
             .rows_affected(),
@@ -175,7 +178,7 @@ async fn every_query(db: &DatabaseConnection) {
             .await
             .is_empty()
     );
-    let delete = users::delete(&["user_a", "user_unknown"]);
+    let delete = users::delete(POSTGRES, &["user_a", "user_unknown"]);
     assert_eq!(db.execute(&delete).await.unwrap().rows_affected(), 1);
     assert!(credits::Entity::find().all(db).await.unwrap().is_empty());
 }
