@@ -7,7 +7,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clap::Subcommand;
+use clap::{FromArgMatches as _, Subcommand};
 use clerk_sync_pipeline::lifecycle::Shutdown;
 use indicatif::ProgressBar;
 
@@ -45,17 +45,27 @@ const COLUMNS: &str = "CPU, queue, DB: CPU time per event of what is measured, o
 
 /// Measure what the pipeline costs, beside the limits of its servers
 ///
+/// Without a mode it measures everything in less than a minute: on the servers of AMQP_URL and
+/// DATABASE_URL where both are set (`e2e`), else without servers (`embedded`).
+///
 /// Signs and sends events of its own, and starts the processes that it measures. Uses the servers of
 /// AMQP_URL and DATABASE_URL, in queues and a database of its own, which it removes. After every run
 /// it looks for each event that was accepted: a figure is shown only if none is lost.
-#[derive(Subcommand)]
+#[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
+  clerk-sync bench
   clerk-sync bench ingest
   clerk-sync bench worker --users 1000000 --ledger-rows 10000000
   clerk-sync bench e2e --json
   clerk-sync bench embedded")]
-pub(crate) enum BenchCommand {
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    mode: Option<BenchCommand>,
+}
+
+#[derive(Subcommand)]
+enum BenchCommand {
     Ingest(ingest::IngestArgs),
     Worker(worker::WorkerArgs),
     E2e(end_to_end::E2eArgs),
@@ -88,8 +98,8 @@ impl Common {
     }
 }
 
-pub(crate) fn run(command: BenchCommand) -> ExitCode {
-    match command {
+pub(crate) fn run(args: BenchArgs) -> ExitCode {
+    match args.mode.unwrap_or_else(BenchCommand::by_environment) {
         BenchCommand::BareServer(args) => crate::finish(bare_server::serve(args)),
         command => crate::finish(bench(command)),
     }
@@ -125,6 +135,20 @@ async fn bench(command: BenchCommand) -> anyhow::Result<ExitCode> {
 }
 
 impl BenchCommand {
+    /// Everything, on the servers there are.
+    fn by_environment() -> Self {
+        let is_set = |name| std::env::var(name).is_ok_and(|value| !value.trim().is_empty());
+        let mode = if is_set("AMQP_URL") && is_set("DATABASE_URL") {
+            "e2e"
+        } else {
+            "embedded"
+        };
+        let modes = Self::augment_subcommands(clap::Command::new("bench"));
+        // It exits on wrong settings, and says which.
+        let matches = modes.get_matches_from(["bench", mode]);
+        Self::from_arg_matches(&matches).expect("the modes are its own")
+    }
+
     async fn site(&self) -> anyhow::Result<Site> {
         match self {
             Self::Ingest(args) => args.site().await,

@@ -48,8 +48,7 @@ enum Command {
     Migrate(migrate::MigrateCommand),
     Setup(setup::SetupArgs),
     Prove(prove::ProveArgs),
-    #[command(subcommand)]
-    Bench(bench::BenchCommand),
+    Bench(bench::BenchArgs),
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLettersCommand),
 }
@@ -72,7 +71,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(args),
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::Prove(args) => prove::run(args),
-        Command::Bench(command) => bench::run(command),
+        Command::Bench(args) => bench::run(args),
     }
 }
 
