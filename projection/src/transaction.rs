@@ -63,6 +63,9 @@ impl LockTimeout {
     /// PgBouncer may stand between). A shorter `statement_timeout` of the role would end a wait for
     /// a lock before its own limit, and look like another fault. The locks of a worker whose machine
     /// has vanished are free again after a minute.
+    ///
+    /// Every statement looks rows up by their keys. A plan is kept with its prepared statement, and
+    /// one made while the tables were empty would scan them for as long as nobody analyzes them.
     fn limits(self) -> String {
         let wait = match self {
             Self::Long => "8s",
@@ -72,7 +75,8 @@ impl LockTimeout {
         format!(
             "SET LOCAL lock_timeout = '{wait}'; \
              SET LOCAL statement_timeout = '{}s'; \
-             SET LOCAL idle_in_transaction_session_timeout = '60s'",
+             SET LOCAL idle_in_transaction_session_timeout = '60s'; \
+             SET LOCAL enable_seqscan = off",
             ANSWER_WITHIN.as_secs()
         )
     }

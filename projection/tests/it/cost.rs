@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use clerk_sync_pipeline::Event;
-use clerk_sync_projection::{Projection, ProjectionConfig};
+use clerk_sync_projection::{Projection, ProjectionConfig, database};
+use sea_orm::{ConnectionTrait as _, DatabaseConnection, DbBackend, Statement};
 
 use crate::{
     clerk::user,
@@ -110,4 +111,36 @@ async fn the_number_of_statements_does_not_grow_with_the_batch(db: &Db) {
         ("late deletes", 3),   // claim, versions, outcomes
     ];
     assert_eq!(found[0], expected);
+}
+
+/// A plan is kept for as long as the tables are not analyzed, which takes a minute: one made while
+/// they were empty must not scan them when they have a million rows.
+#[tokio::test]
+async fn a_plan_made_for_empty_tables_does_not_scan_full_ones() {
+    const BATCHES: usize = 60;
+    let db = Db::postgres().await;
+    // One connection, so that it prepares each statement once.
+    let pool = database::connect(&db.url, 1).await.unwrap();
+    let projection = Projection::new(pool.clone(), ProjectionConfig::default(), metrics());
+    let before = scans(&pool).await;
+    for round in 0..BATCHES {
+        let sign_up = |n: usize| user(&format!("a{n}_{round}")).created(&format!("a{n}_{round}"));
+        let events: Vec<Event> = (0..128).map(sign_up).collect();
+        let mut batch = projection.read(&events);
+        projection.apply(&mut batch).await.unwrap();
+    }
+    // Those of other connections, before this test, may be told late.
+    let scans = scans(&pool).await - before;
+    assert!(scans < BATCHES as i64 / 2, "{scans} in {BATCHES} batches");
+}
+
+/// How often our tables were read from end to end, as this connection and those before it know.
+async fn scans(pool: &DatabaseConnection) -> i64 {
+    let flush = "SELECT pg_stat_force_next_flush()";
+    pool.execute_unprepared(flush).await.unwrap();
+    let scans = "SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables \
+                 WHERE relname IN ('users', 'user_versions', 'processed_events')";
+    let scans = Statement::from_string(DbBackend::Postgres, scans);
+    let row = pool.query_one_raw(scans).await.unwrap().unwrap();
+    row.try_get_by_index(0).unwrap()
 }
