@@ -1,0 +1,127 @@
+//! All users, or all that changed: page after page, while the instance goes on living.
+
+use std::collections::{HashSet, VecDeque};
+
+use super::{ApiError, Backend, MAX_PAGE, Order, User};
+
+/// How many users of the last page are remembered, should the one that the cursor stands on be
+/// deleted before the next page is asked for.
+const TRAIL: usize = 20;
+/// How many users two pages of a walk without a cursor have in common, so that deletions and
+/// changes meanwhile are noticed.
+const OVERLAP: usize = 20;
+
+/// All users, oldest first. Each that exists from the walk's begin to its end is seen; one may be
+/// seen twice.
+#[derive(Debug)]
+pub struct Walk {
+    backend: Backend,
+    /// The last users seen, the last one last: where to go on from.
+    trail: VecDeque<String>,
+    done: bool,
+}
+
+impl Walk {
+    pub(super) fn new(backend: Backend, after: Option<String>) -> Self {
+        Self {
+            backend,
+            trail: after.into_iter().collect(),
+            done: false,
+        }
+    }
+
+    /// The next page, or `None` after the last one.
+    ///
+    /// # Errors
+    /// No page within the client's patience; the same page can be asked for again. `NotFound` or
+    /// `Refused` when everybody on whom the cursor could stand is gone: only a new walk from the
+    /// start helps.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<User>>, ApiError> {
+        while !self.done {
+            let after = self.trail.back().map(String::as_str);
+            let order = Order::OldestFirst { after };
+            match self.backend.users_page(order, MAX_PAGE).await {
+                Ok(page) => {
+                    // An end where the cursor's user is gone may be no end.
+                    if page.is_empty() && self.cursor_is_gone().await? {
+                        self.trail.pop_back();
+                        continue;
+                    }
+                    self.done = page.len() < MAX_PAGE;
+                    for user in page.iter().rev().take(TRAIL).rev() {
+                        self.trail.push_back(user.id.clone());
+                    }
+                    while self.trail.len() > TRAIL {
+                        self.trail.pop_front();
+                    }
+                    return Ok((!page.is_empty()).then_some(page));
+                }
+                Err(ApiError::NotFound { .. } | ApiError::Refused { .. })
+                    if self.trail.len() > 1 =>
+                {
+                    self.trail.pop_back();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn cursor_is_gone(&self) -> Result<bool, ApiError> {
+        match self.trail.back() {
+            Some(id) if self.trail.len() > 1 => Ok(self.backend.user(id).await?.is_none()),
+            _ => Ok(false),
+        }
+    }
+}
+
+/// Who changed since a moment, the last changed first. Each that changed before the walk began and
+/// not again is seen; whoever changes meanwhile may be missed, and is newer than the walk's begin.
+#[derive(Debug)]
+pub struct ChangedWalk {
+    backend: Backend,
+    since: i64,
+    offset: usize,
+    /// Who was on the last page.
+    seen: HashSet<String>,
+    done: bool,
+}
+
+impl ChangedWalk {
+    pub(super) fn new(backend: Backend, since: i64) -> Self {
+        Self {
+            backend,
+            since,
+            offset: 0,
+            seen: HashSet::new(),
+            done: false,
+        }
+    }
+
+    /// The next page, or `None` after the last one. A user may be on two pages.
+    ///
+    /// # Errors
+    /// No page within the client's patience; the same page can be asked for again.
+    pub async fn next_page(&mut self) -> Result<Option<Vec<User>>, ApiError> {
+        while !self.done {
+            let order = Order::LastChangedFirst {
+                offset: self.offset,
+            };
+            let mut page = self.backend.users_page(order, MAX_PAGE).await?;
+            // With nobody in common there may be a gap between the pages: those behind it moved
+            // forward, because others were deleted. Go back until the pages meet.
+            if self.offset > 0 && !page.iter().any(|user| self.seen.contains(&user.id)) {
+                self.offset = self.offset.saturating_sub(MAX_PAGE / 2);
+                continue;
+            }
+            let last = page.len() < MAX_PAGE;
+            self.seen = page.iter().map(|user| user.id.clone()).collect();
+            self.offset += page.len().saturating_sub(OVERLAP);
+            let all = page.len();
+            page.retain(|user| user.updated_at >= self.since);
+            self.done = last || page.len() < all;
+            return Ok((!page.is_empty()).then_some(page));
+        }
+        Ok(None)
+    }
+}
