@@ -1,6 +1,11 @@
 //! What an instance sent, in the order in which it happened.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use serde_json::Value;
 
 use crate::Change;
 
@@ -66,6 +71,29 @@ impl History {
         self
     }
 
+    /// Who was there after the first so many events, by Clerk id: the users as the Backend API gave
+    /// them at that moment.
+    #[must_use]
+    pub fn users_after(&self, events: usize) -> BTreeMap<&str, String> {
+        let happened = &self.events[..events.min(self.events.len())];
+        let mut last = BTreeMap::new();
+        let mut gone = BTreeSet::new();
+        for event in happened {
+            let Some(clerk_id) = event.clerk_id.as_deref() else {
+                continue;
+            };
+            // A session that ends after its user still carries it.
+            if event.deletes() {
+                gone.insert(clerk_id);
+                last.remove(clerk_id);
+            } else if event.snapshot().is_some() && !gone.contains(clerk_id) {
+                last.insert(clerk_id, event);
+            }
+        }
+        let user = |(clerk_id, event): (_, &Event)| event.user().map(|user| (clerk_id, user));
+        last.into_iter().filter_map(user).collect()
+    }
+
     /// How many events there are of each type.
     #[must_use]
     pub fn events_by_type(&self) -> BTreeMap<&'static str, usize> {
@@ -90,6 +118,28 @@ impl Event {
     #[must_use]
     pub fn occurred_at(&self) -> i64 {
         self.occurred_at
+    }
+
+    /// The user that it carries, as the Backend API gives it: the same JSON.
+    ///
+    /// # Panics
+    /// Never: what a history holds is what a simulated instance sent.
+    #[must_use]
+    pub fn user(&self) -> Option<String> {
+        self.snapshot()?;
+        let mut envelope: Value = serde_json::from_slice(&self.body).expect("an event is JSON");
+        let data = envelope["data"].take();
+        let user = match data["object"].as_str() {
+            Some("session") => &data["user"],
+            _ => &data,
+        };
+        Some(user.to_string())
+    }
+
+    /// Whether it tells that its user is gone.
+    #[must_use]
+    pub fn deletes(&self) -> bool {
+        self.told == Told::Gone
     }
 
     pub(crate) fn snapshot(&self) -> Option<&Snapshot> {

@@ -177,9 +177,9 @@ impl Complaint {
         };
         Self {
             status: status.as_u16(),
-            code: code.map(printable),
-            message: message.map(printable),
-            trace_id: said.clerk_trace_id.map(printable),
+            code: code.as_deref().map(printable),
+            message: message.as_deref().map(printable),
+            trace_id: said.clerk_trace_id.as_deref().map(printable),
         }
     }
 }
@@ -201,7 +201,7 @@ impl std::fmt::Display for Complaint {
 }
 
 /// One line of a bounded length, for terminals and logs.
-fn printable(text: String) -> String {
+fn printable(text: &str) -> String {
     let clean = text.chars().filter(|letter| !letter.is_control());
     clean.take(MAX_TEXT).collect()
 }
