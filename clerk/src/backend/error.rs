@@ -51,6 +51,12 @@ pub enum ApiError {
         /// The error below, if there is one.
         source: Option<reqwest::Error>,
     },
+    /// The user that a walk stands on is gone, and so are those before it that are remembered.
+    #[error("the user {after}, after whom the walk was to go on, is gone: begin it again")]
+    CursorLost {
+        /// The user's id.
+        after: String,
+    },
     /// An answer that is not as Clerk documents it.
     #[error(
         "the answer is not one of Clerk's Backend API ({what}): does CLERK_API_URL point to it, \
@@ -87,6 +93,7 @@ impl ApiError {
             Self::KeyRefused { .. }
             | Self::NotFound { .. }
             | Self::Refused { .. }
+            | Self::CursorLost { .. }
             | Self::Unreadable { .. }
             | Self::Client(_) => false,
         }

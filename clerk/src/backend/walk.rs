@@ -33,44 +33,47 @@ impl Walk {
     /// The next page, or `None` after the last one.
     ///
     /// # Errors
-    /// No page within the client's patience; the same page can be asked for again. `NotFound` or
-    /// `Refused` when everybody on whom the cursor could stand is gone: only a new walk from the
-    /// start helps.
+    /// No page within the client's patience; the same page can be asked for again.
+    /// [`ApiError::CursorLost`] when everybody on whom the walk could stand is gone: only a new one
+    /// from the start helps.
     pub async fn next_page(&mut self) -> Result<Option<Vec<User>>, ApiError> {
         while !self.done {
             let after = self.trail.back().map(String::as_str);
             let order = Order::OldestFirst { after };
-            match self.backend.users_page(order, MAX_PAGE).await {
-                Ok(page) => {
-                    // An end where the cursor's user is gone may be no end.
-                    if page.is_empty() && self.cursor_is_gone().await? {
-                        self.trail.pop_back();
-                        continue;
-                    }
-                    self.done = page.len() < MAX_PAGE;
-                    for user in page.iter().rev().take(TRAIL).rev() {
-                        self.trail.push_back(user.id.clone());
-                    }
-                    while self.trail.len() > TRAIL {
-                        self.trail.pop_front();
-                    }
-                    return Ok((!page.is_empty()).then_some(page));
-                }
-                Err(ApiError::NotFound { .. } | ApiError::Refused { .. })
-                    if self.trail.len() > 1 =>
-                {
-                    self.trail.pop_back();
-                }
-                Err(error) => return Err(error),
+            let page = self.backend.users_page(order, MAX_PAGE).await;
+            // What Clerk does when the cursor's user is gone is not documented. It may refuse, or
+            // have nobody after nobody, which must not be taken for the end.
+            let doubtful = match &page {
+                Ok(page) => page.is_empty(),
+                Err(ApiError::NotFound { .. } | ApiError::Refused { .. }) => true,
+                Err(_) => false,
+            };
+            if doubtful
+                && let Some(after) = after
+                && self.backend.user(after).await?.is_none()
+            {
+                self.step_back()?;
+                continue;
             }
+            let page = page?;
+            self.done = page.len() < MAX_PAGE;
+            let last = page.iter().skip(page.len().saturating_sub(TRAIL));
+            self.trail.extend(last.map(|user| user.id.clone()));
+            self.trail.drain(..self.trail.len().saturating_sub(TRAIL));
+            return Ok((!page.is_empty()).then_some(page));
         }
         Ok(None)
     }
 
-    async fn cursor_is_gone(&self) -> Result<bool, ApiError> {
-        match self.trail.back() {
-            Some(id) if self.trail.len() > 1 => Ok(self.backend.user(id).await?.is_none()),
-            _ => Ok(false),
+    /// Stands on the user before.
+    fn step_back(&mut self) -> Result<(), ApiError> {
+        match self.trail.pop_back() {
+            Some(after) if self.trail.is_empty() => {
+                // For whoever asks again.
+                self.trail.push_back(after.clone());
+                Err(ApiError::CursorLost { after })
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, header, request::Parts};
+use http::{HeaderValue, Method, Response, header, request::Parts};
 use serde_json::json;
 
 use crate::{
@@ -33,7 +33,12 @@ pub(crate) async fn answer(
         Some(Failure::Foreign(status)) => {
             let mut answer = Answer::error(status, "", "", "");
             answer.body = "<html>no such page</html>".into();
-            Ok(answer.into_response())
+            let mut response = answer.into_response();
+            if response.status().is_redirection() {
+                let elsewhere = HeaderValue::from_static("/elsewhere");
+                response.headers_mut().insert(header::LOCATION, elsewhere);
+            }
+            Ok(response)
         }
         None => Ok(respond(instance, endpoint, &request).into_response()),
     }

@@ -34,7 +34,7 @@ pub enum Endpoint {
 pub enum Failure {
     /// This status, with an error body of Clerk's shape, and perhaps `Retry-After` in seconds.
     Status(u16, Option<u64>),
-    /// This status, with a body that is not Clerk's: a proxy's.
+    /// This status, with a body that is not Clerk's: a proxy's. A redirection leads to `/elsewhere`.
     Foreign(u16),
     /// No answer: the connection is closed.
     HangUp,
