@@ -53,7 +53,7 @@ fn share_of_limit(kind: InstanceKind) -> NonZeroU32 {
     NonZeroU32::new(requests).expect("neither is zero")
 }
 
-/// `CLERK_API_URL`: scheme, host, and perhaps a path in front of `/v1`.
+/// `CLERK_API_URL`: scheme, host, and perhaps a path in front of `/v1`. Blank means Clerk's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiUrl(Url);
 
@@ -75,7 +75,11 @@ impl FromStr for ApiUrl {
     /// # Errors
     /// What is wrong with it. The text is not repeated: it may hold a password.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url = Url::parse(text.trim()).map_err(|error| {
+        let text = match text.trim() {
+            "" => DEFAULT_API_URL,
+            text => text,
+        };
+        let url = Url::parse(text).map_err(|error| {
             format!("not a URL ({error}); leave it out, or use one like {DEFAULT_API_URL}")
         })?;
         let problem = if !matches!(url.scheme(), "http" | "https") {
@@ -123,6 +127,7 @@ mod tests {
         }
         let proxied: ApiUrl = "http://127.0.0.1:9/clerk/".parse().unwrap();
         assert_eq!(proxied.to_string(), "http://127.0.0.1:9/clerk");
+        assert_eq!(" ".parse::<ApiUrl>().unwrap(), ApiUrl::default());
         assert_eq!(ApiUrl::default().to_string(), DEFAULT_API_URL);
     }
 }

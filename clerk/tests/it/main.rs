@@ -1,5 +1,7 @@
 //! The client against the stand-in for Clerk, over the wire.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod failures;
 mod limits;
 mod users;

@@ -1,5 +1,7 @@
 //! What Clerk documents, and whether the stand-in does it: by a client that knows neither.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use clerk_sync_simulator::Plan;
