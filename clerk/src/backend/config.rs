@@ -110,6 +110,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_budget_leaves_some_of_the_limit_to_the_application() {
+        for (key, limit) in [("sk_live_1", 1_000), ("sk_test_1", 100)] {
+            let budget = BackendConfig::new(key.parse().unwrap())
+                .requests_per_10s
+                .get();
+            assert!((limit / 2..limit).contains(&budget), "{key}: {budget}");
+        }
+    }
+
+    #[test]
     fn an_address_that_cannot_be_the_api_is_refused_with_the_cure() {
         for (text, says) in [
             ("api.clerk.com", "not a URL"),
