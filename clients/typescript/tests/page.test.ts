@@ -1,66 +1,15 @@
 import { execFile } from 'node:child_process'
-import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { cp, mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { beforeAll, describe, expect, test } from 'vitest'
+import { blocks, project, projects, root } from './page.js'
 
 /** docs/NEXTJS.md promises that its code compiles. */
 
 const run = promisify(execFile)
-const here = dirname(fileURLToPath(import.meta.url))
-const root = join(here, '..', '..', '..')
-const modules = join(here, '..', 'node_modules')
-/** Inside the package, so that its `node_modules` are found from there. */
-const projects = join(here, '.page')
-
-interface Block {
-  file: string
-  code: string
-}
-
-/** Blocks that begin with a comment that names their file. */
-async function blocks(): Promise<Block[]> {
-  const page = await readFile(join(root, 'docs', 'NEXTJS.md'), 'utf8')
-  const fences = [...page.matchAll(/^```tsx?\n([^]*?)^```$/gm)].map((fence) => fence[1] ?? '')
-  return fences.map((code) => {
-    const file = /^\/\/ (\S+)\n/.exec(code)?.[1]
-    if (!file) throw new Error(`a block does not name its file:\n${code}`)
-    return { file, code }
-  })
-}
-
-/** An application of these blocks; of two with one name the later one counts. */
-async function project(name: string, parts: Block[]): Promise<string> {
-  const folder = join(projects, name)
-  const files = {
-    'tsconfig.json': JSON.stringify({
-      compilerOptions: {
-        // As `create-next-app` has it.
-        target: 'ES2017',
-        lib: ['dom', 'dom.iterable', 'esnext'],
-        skipLibCheck: true,
-        strict: true,
-        noEmit: true,
-        module: 'esnext',
-        moduleResolution: 'bundler',
-        isolatedModules: true,
-        jsx: 'react-jsx',
-        types: ['node', 'react'],
-        paths: { '@/*': ['./*'], '@clerk-sync/client': ['../../../dist/index.d.ts'] },
-      },
-      include: ['**/*.ts', '**/*.tsx'],
-    }),
-    // What every application with Prisma has.
-    'lib/prisma.ts': `import { PrismaClient } from '@prisma/client'\nexport declare const prisma: PrismaClient\n`,
-    ...Object.fromEntries(parts.map(({ file, code }) => [file, code])),
-  }
-  for (const [file, code] of Object.entries(files)) {
-    await mkdir(dirname(join(folder, file)), { recursive: true })
-    await writeFile(join(folder, file), code)
-  }
-  return folder
-}
+const modules = fileURLToPath(new URL('../node_modules', import.meta.url))
 
 /** What the compiler has to say. */
 async function compile(folder: string): Promise<string> {
@@ -73,7 +22,6 @@ async function compile(folder: string): Promise<string> {
 
 describe('docs/NEXTJS.md', () => {
   beforeAll(async () => {
-    await rm(projects, { recursive: true, force: true })
     await mkdir(projects, { recursive: true })
     // Of the application's schema; Prisma looks for its client from the schema's folder on.
     await cp(join(root, 'tests', 'fixtures', 'prisma', 'schema.prisma'), join(projects, 'schema.prisma'))

@@ -73,6 +73,8 @@ pub(crate) async fn answer(instance: &Arc<Instance>, request: Request<Incoming>)
         (&Method::POST, ["session-tokens"]) => read(&body).map(|token| mint(instance, token)),
         (&Method::POST, ["failures"]) => read(&body).map(|failures: Failures| {
             let failure = Failure::Status(failures.status, failures.retry_after);
+            // In place of what is left of the last ones, so that 0 ends them.
+            instance.traffic.fail_no_more();
             instance.traffic.fail_next(failures.count, failure);
             json!({})
         }),

@@ -284,9 +284,14 @@ impl StandIn {
         self.instance.traffic.rate_limited()
     }
 
-    /// Lets the next answers fail.
+    /// Lets the next answers fail, after those that are to fail already.
     pub fn fail_next(&self, count: usize, failure: Failure) {
         self.instance.traffic.fail_next(count, failure);
+    }
+
+    /// Lets no answer fail any more.
+    pub fn fail_no_more(&self) {
+        self.instance.traffic.fail_no_more();
     }
 
     /// Lets every answer take so long from now on.

@@ -97,6 +97,10 @@ impl Traffic {
         lock(&self.failures).extend(std::iter::repeat_n(failure, count));
     }
 
+    pub(crate) fn fail_no_more(&self) {
+        lock(&self.failures).clear();
+    }
+
     pub(crate) fn set_delay(&self, delay: Duration) {
         *lock(&self.delay) = delay;
     }

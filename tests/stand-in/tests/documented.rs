@@ -306,6 +306,19 @@ async fn users_are_put_changed_and_removed_by_control() {
 }
 
 #[tokio::test]
+async fn failures_are_told_by_control_and_ended_by_it() {
+    let caller = Caller::new().await;
+    let failures = |count| json!({ "count": count, "status": 503 });
+    let told = caller.control(Method::POST, "/_control/failures", failures(100));
+    assert_eq!(told.await, json!({}));
+    assert_eq!(caller.get("/v1/users").await.0, 503);
+    assert_eq!(caller.get("/v1/users/count").await.0, 503);
+    let ended = caller.control(Method::POST, "/_control/failures", failures(0));
+    assert_eq!(ended.await, json!({}));
+    assert_eq!(caller.get("/v1/users").await.0, 200);
+}
+
+#[tokio::test]
 async fn a_simulated_instance_is_followed_event_by_event() {
     let history = Plan {
         seed: 5,
