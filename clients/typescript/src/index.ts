@@ -6,7 +6,7 @@
  */
 
 export { ClerkSyncError, type ErrorCode } from './error.js'
-export type { Credit, User } from './user.js'
+export type { User } from './user.js'
 
 import { ClerkSyncError, errorFrom, unreachable } from './error.js'
 import { type User, userFrom } from './user.js'

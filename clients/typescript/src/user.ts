@@ -1,13 +1,5 @@
 import { notTheApi } from './error.js'
 
-/** A row of `credits`. */
-export interface Credit {
-  id: string
-  amount: number
-  createdAt: Date
-  updatedAt: Date
-}
-
 /** A row of `users`, with the names and types that Prisma gives it. */
 export interface User {
   /** The row's own id, which other tables refer to. */
@@ -18,28 +10,44 @@ export interface User {
   imageUrl: string | null
   createdAt: Date
   updatedAt: Date
-  credits: Credit[]
-  /** How many there are. */
-  projects: number
-  /** How many there are. */
-  designs: number
+  /**
+   * The balance: a list, as Prisma has it, so that `user.credits[0]?.amount` goes on working. It has
+   * one entry, the sum of all there are, or none where the application has no `credits`.
+   */
+  credits: { amount: number }[]
+  /** How many there are; null where the application has no such table. */
+  projects: number | null
+  /** How many there are; null where the application has no such table. */
+  designs: number | null
 }
 
-/** JSON has no dates: they are what it has as text. */
-type Wire<T> = { [K in keyof T]: T[K] extends Date ? string : T[K] extends Credit[] ? Wire<Credit>[] : T[K] }
+/** As the API sends it: JSON has no dates, and one number is enough for a balance. */
+type Row = Omit<User, 'createdAt' | 'updatedAt' | 'credits'> & {
+  createdAt: string
+  updatedAt: string
+  credits: number | null
+}
 
 /** Reads a row. */
 export function userFrom(text: string): User {
-  let row: Wire<User>
-  try {
-    row = JSON.parse(text) as Wire<User>
-    if (typeof row.clerkId !== 'string') throw new TypeError('no clerkId')
-  } catch {
-    throw notTheApi('it answers 200 with something that is no row')
+  const row = parse(text)
+  return {
+    ...row,
+    createdAt: new Date(row.createdAt),
+    updatedAt: new Date(row.updatedAt),
+    credits: row.credits === null ? [] : [{ amount: row.credits }],
   }
-  return { ...dated(row), credits: row.credits.map(dated) }
 }
 
-function dated<T extends { createdAt: string; updatedAt: string }>(row: T) {
-  return { ...row, createdAt: new Date(row.createdAt), updatedAt: new Date(row.updatedAt) }
+function parse(text: string): Row {
+  let row: unknown
+  try {
+    row = JSON.parse(text)
+  } catch {
+    row = null
+  }
+  if (typeof row !== 'object' || row === null || !('clerkId' in row) || typeof row.clerkId !== 'string') {
+    throw notTheApi('it answers 200 with something that is no row')
+  }
+  return row as Row
 }
