@@ -51,6 +51,11 @@ impl Limit {
     /// # Errors
     /// That is not before the deadline: then at once, with the time that it takes.
     pub(super) async fn turn(&self, deadline: Instant) -> Result<(), ApiError> {
+        // Not behind somebody with more patience, only to hear the same later.
+        let pause = self.pause_left();
+        if Instant::now() + pause > deadline {
+            return Err(rate_limited(pause));
+        }
         let Ok(_next) = timeout_at(deadline, self.next.lock()).await else {
             return Err(rate_limited(self.pause_left().max(WINDOW / 10)));
         };
@@ -165,15 +170,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_cannot_wait_that_long_hears_at_once_for_how_long() {
+    async fn who_cannot_wait_that_long_hears_at_once_how_long_it_is() {
         let limit = limit(900);
         limit.pause(Duration::from_secs(7));
         let start = Instant::now();
-        let error = limit
-            .turn(start + Duration::from_secs(3))
-            .await
-            .unwrap_err();
-        assert_eq!(start.elapsed(), Duration::ZERO);
-        assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+        // Also with somebody in front who can.
+        let hasty = limit.turn(start + Duration::from_secs(3));
+        let patient = limit.turn(in_an_hour());
+        let hasty = async { (hasty.await, start.elapsed()) };
+        let (patient, (hasty, heard)) = tokio::join!(biased; patient, hasty);
+        patient.unwrap();
+        assert_eq!(heard, Duration::ZERO);
+        let retry_after = hasty.unwrap_err().retry_after();
+        assert_eq!(retry_after, Some(Duration::from_secs(7)));
     }
 }
