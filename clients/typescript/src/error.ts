@@ -9,7 +9,7 @@ export class ClerkSyncError extends Error {
     /** The HTTP status; 0 when there was no answer. */
     readonly status: number,
     /**
-     * `token-expired`, `user_not_found`, …; `not_signed_in`, `unreachable`, `unavailable`,
+     * `token-expired`, `user_deleted`, …; `not_signed_in`, `unreachable`, `unavailable`,
      * `not_the_api`.
      */
     readonly code: ErrorCode,
@@ -23,7 +23,8 @@ export class ClerkSyncError extends Error {
 
   /** Nobody is signed in, or nobody who exists any more. */
   get nobody(): boolean {
-    return this.status === 401 || this.status === 404
+    // Not any 404: a path that is not there says nothing about a user.
+    return this.status === 401 || this.code === 'user_deleted'
   }
 
   /** Whether the same call may be answered at another time. */

@@ -44,7 +44,8 @@ export interface Client {
   ensureUserInDatabase(): Promise<{ user: User }>
   /**
    * Fetches whoever is signed in from Clerk, applies that to the row, and returns it: after a change
-   * that must be seen at once. Pages have no need of it.
+   * that must be seen at once. Pages have no need of it. Clerk is asked for one user once in a while
+   * (`SYNC_FLOOR`, 2 s); within it the row is as it was then.
    *
    * @throws {ClerkSyncError} As `ensureUserInDatabase`.
    */

@@ -58,6 +58,12 @@ test.each(['', 'hello', 'null', '[]', '{"clerkId":1}'])('an answer that is no ro
   expect(error).toMatchObject({ code: 'not_the_api', transient: false, nobody: false })
 })
 
+test('a 404 of another path does not mean that nobody is signed in', async () => {
+  const url = await server((_, response) => response.writeHead(404).end('{"error":"not_found"}'))
+  const error = await failure(createClient({ url, getToken }).getCurrentUser())
+  expect(error).toMatchObject({ status: 404, code: 'not_found', nobody: false, transient: false })
+})
+
 test("another server's 404 does not mean that nobody is signed in", async () => {
   const url = await server((_, response) => response.writeHead(404).end('<html>'))
   const error = await failure(createClient({ url, getToken }).getCurrentUser())

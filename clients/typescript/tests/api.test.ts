@@ -67,7 +67,15 @@ test('a change is there after syncUser', async () => {
   const { clerkId, helpers } = await newcomer({ email: 'before@harbour-labs.example', first_name: 'Before' })
   const { user } = await helpers.ensureUserInDatabase()
   await servers.clerk.change(clerkId, { email: 'after@harbour-labs.example', first_name: 'After', last_name: null })
-  const synced = await helpers.syncUser()
+  const synced = await vi.waitFor(
+    async () => {
+      const synced = await helpers.syncUser()
+      expect(synced.user.name).toBe('After')
+      return synced
+    },
+    // Within SYNC_FLOOR Clerk is not asked again.
+    { timeout: 60_000, interval: 200 },
+  )
   expect(synced.user).toMatchObject({ id: user.id, email: 'after@harbour-labs.example', name: 'After' })
   expect(synced.user.credits).toEqual(user.credits)
   expect(await helpers.getCurrentUser()).toEqual(synced.user)
@@ -77,7 +85,7 @@ test('a user whom Clerk has deleted is nobody', async () => {
   const { clerkId, helpers } = await newcomer({ email: 'gone@harbour-labs.example' })
   await servers.clerk.remove(clerkId)
   expect(await helpers.getCurrentUser()).toBeNull()
-  expect(await failure(helpers.ensureUserInDatabase())).toMatchObject({ status: 404, nobody: true })
+  expect(await failure(helpers.ensureUserInDatabase())).toMatchObject({ status: 404, code: 'user_deleted', nobody: true })
 })
 
 describe('a token that Clerk would not take', () => {
