@@ -122,7 +122,7 @@ test('while Clerk is away, who is known is answered, and who is not is told when
 })
 
 test("the page's helpers work as they are written", async () => {
-  const clerkId = await servers.clerk.signUp({ email: 'page@harbour-labs.example', first_name: 'Page' })
+  const clerkId = await servers.clerk.signUp({ email: 'page@harbour-labs.example', first_name: 'Page', last_name: null })
   const session: { token: string | null } = { token: await servers.clerk.token(clerkId) }
   vi.doMock('@clerk/nextjs/server', () => ({ auth: async () => ({ getToken: async () => session.token }) }))
   vi.doMock('@clerk-sync/client', () => import('../src/index.js'))
