@@ -3,7 +3,9 @@
 //! A version is `(updated_at_ms, occurred_at_ms, event_id)`, compared in that order and bytewise,
 //! in the database as in Rust. Locking this row is locking the user.
 
-use sea_orm::sea_query::{ExprTrait, InsertStatement, OnConflict, Query, TableRef};
+use sea_orm::sea_query::{
+    ExprTrait, InsertStatement, OnConflict, Query, SelectStatement, TableRef,
+};
 use sea_orm::{DbBackend, DeriveIden, FromQueryResult, prelude::*};
 
 use crate::rows;
@@ -121,6 +123,18 @@ pub fn advance(backend: DbBackend, rows: impl IntoIterator<Item = Row>) -> Inser
         .to_owned()
 }
 
+/// What is held of these users: `clerk_id`, `updated_at_ms`, and whether it is a tombstone.
+///
+/// Served by the primary key.
+pub fn held(backend: DbBackend, clerk_ids: &[&str]) -> SelectStatement {
+    Query::select()
+        .columns([Column::ClerkId, Column::UpdatedAtMs])
+        .expr(Expr::col(Column::DeletedAt).is_not_null())
+        .from(table(backend))
+        .and_where(Expr::col(Column::ClerkId).is_in(clerk_ids.iter().copied()))
+        .to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use sea_orm::DatabaseBackend::{Postgres, Sqlite};
@@ -145,6 +159,15 @@ mod tests {
                 r#"OR ("user_versions"."updated_at_ms", "user_versions"."occurred_at_ms", "user_versions"."event_id")"#,
                 r#"< ("excluded"."updated_at_ms", "excluded"."occurred_at_ms", "excluded"."event_id"))"#,
                 r#"RETURNING "clerk_id""#,
+            ]
+            .join(" ")
+        );
+
+        assert_eq!(
+            Postgres.build(&held(Postgres, &["user_a", "user_b"])).sql,
+            [
+                r#"SELECT "clerk_id", "updated_at_ms", "deleted_at" IS NOT NULL"#,
+                r#"FROM "clerk_sync"."user_versions" WHERE "clerk_id" IN ($1, $2)"#,
             ]
             .join(" ")
         );

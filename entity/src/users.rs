@@ -142,6 +142,23 @@ pub fn holders(backend: DbBackend, emails: &[&str]) -> SelectStatement {
         .to_owned()
 }
 
+/// What these users' rows say: `clerkId`, `email`, `name`, `imageUrl` and `createdAt`.
+///
+/// Served by `users_clerkId_key`.
+pub fn rows(clerk_ids: &[&str]) -> SelectStatement {
+    Query::select()
+        .columns([
+            Column::ClerkId,
+            Column::Email,
+            Column::Name,
+            Column::ImageUrl,
+            Column::CreatedAt,
+        ])
+        .from(Entity)
+        .and_where(Expr::col(Column::ClerkId).is_in(clerk_ids.iter().copied()))
+        .to_owned()
+}
+
 /// Takes the address from these users and gives them the placeholder `<clerk id>@reassigned.invalid`.
 ///
 /// Served by `users_clerkId_key`.
@@ -245,6 +262,19 @@ mod tests {
                 r#"UPDATE "users" SET "email" = "clerkId" || $1 WHERE "clerkId" = ANY(CAST($2 AS text[]))"#,
                 r#"UPDATE "users" SET "email" = "clerkId" || ? WHERE "clerkId" IN (?, ?)"#,
             ]
+        );
+    }
+
+    #[test]
+    fn rows_are_by_clerk_id() {
+        let expected = |values| {
+            format!(
+                r#"SELECT "clerkId", "email", "name", "imageUrl", "createdAt" FROM "users" WHERE "clerkId" IN {values}"#
+            )
+        };
+        assert_eq!(
+            sql(&rows(&["user_a", "user_b"])),
+            [expected("($1, $2)"), expected("(?, ?)")]
         );
     }
 

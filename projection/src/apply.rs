@@ -25,6 +25,7 @@ use crate::{
     failure::{Contention, Refusal, Step, TransactionError, Unavailable},
     reduce::{self, Goal, Winner},
     seats::{Claims, Seats, unmanaged_claims},
+    snapshot::Compared,
     transaction::{LockTimeout, Tx},
     user,
 };
@@ -346,6 +347,9 @@ impl Projection {
         indices: &[usize],
     ) -> Result<Vec<Outcome>, TransactionError> {
         let now = Utc::now();
+        if batch.is_fetched() {
+            return self.within_unrecorded(tx, batch, indices, now).await;
+        }
 
         let firsts = first_of_each_id(batch, indices);
         let expected = expected_outcomes(batch, &firsts);
@@ -371,7 +375,7 @@ impl Projection {
         let candidates = reduce::winners(fresh().map(|index| (index, batch.understood(index))));
         if !candidates.is_empty() {
             let alone = indices.len() == 1;
-            let written = self.write(tx, candidates, alone, now).await?;
+            let written = self.write(tx, batch, candidates, alone, now).await?;
             outcomes.extend(written);
         }
 
@@ -388,10 +392,12 @@ impl Projection {
         Ok(indices.iter().map(outcome).collect())
     }
 
-    /// Applies one winner per user; returns the outcomes of those that won against what is held.
-    async fn write(
+    /// Applies one winner per user; returns the outcomes of those that won against what is held,
+    /// and of snapshots that repair what is held, or equal it.
+    pub(crate) async fn write(
         &self,
         tx: &Tx,
+        batch: &Batch<'_>,
         candidates: BTreeMap<&str, Winner<'_>>,
         alone: bool,
         now: DateTime<Utc>,
@@ -414,13 +420,19 @@ impl Projection {
             .filter(|clerk_id| !candidates.contains_key(clerk_id))
             .collect();
         let won = tx.advance(&candidates, &locked, now).await?;
+        let Compared { current, repairs } = if batch.is_fetched() {
+            Compared::with_held(tx, batch, &candidates, &won, &holders).await?
+        } else {
+            Compared::default()
+        };
         let winners: BTreeMap<&str, &Winner<'_>> = candidates
             .iter()
-            .filter(|(clerk_id, _)| won.contains(**clerk_id))
+            .filter(|(clerk_id, _)| won.contains(**clerk_id) || repairs.contains(**clerk_id))
             .map(|(clerk_id, winner)| (*clerk_id, winner))
             .collect();
+        let current = current.into_iter().map(|index| (index, Outcome::Duplicate));
         if winners.is_empty() {
-            return Ok(Vec::new());
+            return Ok(current.collect());
         }
         if unmanaged
             .iter()
@@ -475,7 +487,7 @@ impl Projection {
             };
             (winner.index, outcome)
         };
-        Ok(winners.iter().map(outcome).collect())
+        Ok(winners.iter().map(outcome).chain(current).collect())
     }
 
     /// Writes the rows; returns the Clerk ids of those that were not there before.

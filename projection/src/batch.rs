@@ -7,6 +7,7 @@ use clerk_sync_pipeline::{Event, Millis, queue::Failure, telemetry::Outcome};
 use crate::{
     change::{self, Change, Read, Rules},
     reduce,
+    snapshot::Snapshot,
 };
 
 /// What became of an event.
@@ -29,29 +30,66 @@ pub struct Batch<'a> {
 }
 
 struct Member<'a> {
-    event: &'a Event,
+    source: Source<'a>,
     read: Option<Read>,
     verdict: Option<Verdict>,
+}
+
+/// Where a member of a batch comes from. All of one batch come the same way.
+enum Source<'a> {
+    /// By a webhook, which the ledger has.
+    Delivered(&'a Event),
+    /// From the Backend API.
+    Fetched { settled: bool },
+}
+
+impl<'a> Member<'a> {
+    fn of(source: Source<'a>, read: Result<Read, Failure>) -> Self {
+        let (read, verdict) = match read {
+            Ok(read) => (Some(read), None),
+            Err(failure) => (None, Some(Verdict::DeadLetter(failure))),
+        };
+        Self {
+            source,
+            read,
+            verdict,
+        }
+    }
 }
 
 impl<'a> Batch<'a> {
     /// Reads every event. What cannot be read has its verdict already.
     pub(crate) fn read(events: impl IntoIterator<Item = &'a Event>, rules: &Rules) -> Self {
-        let member = |event| match change::read(event, rules) {
-            Ok(read) => Member {
-                event,
-                read: Some(read),
-                verdict: None,
-            },
-            Err(failure) => Member {
-                event,
-                read: None,
-                verdict: Some(Verdict::DeadLetter(failure)),
-            },
-        };
+        let member = |event| Member::of(Source::Delivered(event), change::read(event, rules));
         Self {
             members: events.into_iter().map(member).collect(),
         }
+    }
+
+    /// Reads snapshots, which the ledger does not know.
+    pub(crate) fn of_snapshots(snapshots: &[Snapshot<'_>], rules: &Rules) -> Self {
+        let member = |snapshot: &Snapshot<'_>| {
+            let read = snapshot.read(rules);
+            let settled = read.as_ref().is_ok_and(|read| snapshot.is_settled(read));
+            Member::of(Source::Fetched { settled }, read)
+        };
+        Self {
+            members: snapshots.iter().map(member).collect(),
+        }
+    }
+
+    /// Whether these are snapshots, not events.
+    pub(crate) fn is_fetched(&self) -> bool {
+        let fetched = |member: &Member<'_>| matches!(member.source, Source::Fetched { .. });
+        self.members.iter().any(fetched)
+    }
+
+    /// Whether a snapshot says all that there is of its version.
+    pub(crate) fn is_settled(&self, index: usize) -> bool {
+        matches!(
+            self.members[index].source,
+            Source::Fetched { settled: true }
+        )
     }
 
     /// The verdicts, in the order of the events, with Clerk's time of each event.
@@ -91,7 +129,10 @@ impl<'a> Batch<'a> {
     }
 
     pub(crate) fn event(&self, index: usize) -> &'a Event {
-        self.members[index].event
+        match self.members[index].source {
+            Source::Delivered(event) => event,
+            Source::Fetched { .. } => unreachable!("only deliveries are in the ledger"),
+        }
     }
 
     pub(crate) fn decide(&mut self, index: usize, verdict: Verdict) {

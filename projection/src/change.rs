@@ -116,7 +116,14 @@ pub fn read(event: &Event, rules: &Rules) -> Result<Read, Failure> {
         _ => None,
     };
     let change = match user {
-        Some(user) => upsert(user, occurred_at, event, rules)?,
+        Some(user) => {
+            let version = Version {
+                updated_at: Millis(user.updated_at),
+                occurred_at: occurred_at.unwrap_or(Millis(0)),
+                event_id: Some(event.id.clone()),
+            };
+            upsert(user, version, rules)?
+        }
         None => Change::Ignore,
     };
     Ok(Read {
@@ -125,17 +132,32 @@ pub fn read(event: &Event, rules: &Rules) -> Result<Read, Failure> {
     })
 }
 
-fn upsert(
-    user: ClerkUser,
-    occurred_at: Option<Millis>,
-    event: &Event,
-    rules: &Rules,
-) -> Result<Change, Failure> {
-    let version = Version {
-        updated_at: Millis(user.updated_at),
-        occurred_at: occurred_at.unwrap_or(Millis(0)),
-        event_id: event.id.clone(),
-    };
+/// Reads a user as the Backend API gives it, which no envelope came with.
+///
+/// # Errors
+/// It can never be applied, whatever the database holds.
+pub fn read_user(json: &[u8], rules: &Rules) -> Result<Read, Failure> {
+    let user: ClerkUser = parse(json, "the user")?;
+    let version = Version::undelivered(Millis(user.updated_at));
+    Ok(Read {
+        occurred_at: None,
+        change: upsert(user, version, rules)?,
+    })
+}
+
+/// Reads that a user is gone, by its id.
+///
+/// # Errors
+/// It is no id that could be held.
+pub fn read_gone(clerk_id: &str) -> Result<Read, Failure> {
+    let clerk_id = user::indexed(clerk_id.to_owned(), "id")?;
+    Ok(Read {
+        occurred_at: None,
+        change: Change::Delete { clerk_id },
+    })
+}
+
+fn upsert(user: ClerkUser, version: Version, rules: &Rules) -> Result<Change, Failure> {
     let snapshot = user.into_snapshot(rules.missing_email)?;
     Ok(Change::Upsert(Box::new(snapshot), version))
 }

@@ -1,7 +1,7 @@
 //! Events to rows. The only place that writes domain tables.
 //!
-//! Enters: a [`Batch`] of events, in any order, any number of times. Leaves: rows of `users` equal
-//! to Clerk's, and a [`Verdict`] for each event. Guaranteed, by three rules: versions (only a newer
+//! Enters: a [`Batch`] of events, in any order, any number of times; or [`Snapshot`]s that no event
+//! brought. Leaves: rows of `users` equal to Clerk's, and a [`Verdict`] for each event. Guaranteed, by three rules: versions (only a newer
 //! snapshot is applied), tombstones (a deleted user stays deleted), addresses move (to the newer
 //! claimant, in the same transaction). Never here: the queue, retries' delays, HTTP.
 //!
@@ -17,6 +17,7 @@ mod housekeeping;
 mod plan;
 mod reduce;
 mod seats;
+mod snapshot;
 mod transaction;
 pub mod user;
 pub mod version;
@@ -24,6 +25,7 @@ pub mod version;
 pub use apply::{Projection, ProjectionConfig};
 pub use batch::{Batch, Verdict};
 pub use failure::{Unavailable, is_unavailable};
+pub use snapshot::{Snapshot, SnapshotOutcome};
 pub use user::MissingEmail;
 
 /// What only the benches and the guard of allocations need.

@@ -82,7 +82,7 @@ mod tests {
         let version = Version {
             updated_at: Millis(updated_at),
             occurred_at: Millis(0),
-            event_id: EventId::parse("msg").unwrap(),
+            event_id: EventId::parse("msg"),
         };
         Read {
             occurred_at: None,

@@ -119,7 +119,7 @@ impl<'a> Seats<'a> {
     }
 }
 
-fn newer_than(holder: &users::Holder, version: &Version) -> bool {
+pub(crate) fn newer_than(holder: &users::Holder, version: &Version) -> bool {
     let held = (
         holder.updated_at_ms.unwrap_or(i64::MIN),
         holder.occurred_at_ms.unwrap_or(i64::MIN),
@@ -128,7 +128,7 @@ fn newer_than(holder: &users::Holder, version: &Version) -> bool {
     held > (
         version.updated_at.0,
         version.occurred_at.0,
-        version.event_id.as_str(),
+        version.event_id(),
     )
 }
 

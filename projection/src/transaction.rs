@@ -224,7 +224,7 @@ impl Tx {
                     clerk_id: (*clerk_id).to_owned(),
                     updated_at_ms: version.updated_at.0,
                     occurred_at_ms: version.occurred_at.0,
-                    event_id: version.event_id.as_str().to_owned(),
+                    event_id: version.event_id().to_owned(),
                     deleted_at: None,
                 },
                 Goal::Gone => user_versions::Row {

@@ -6,6 +6,9 @@ use clerk_sync_pipeline::{EventId, Millis};
 /// then the event's id, compared in that order and bytewise. Equal in all three means the same
 /// event.
 ///
+/// A snapshot that no webhook brought has neither a `timestamp` nor an id. So it is older than every
+/// webhook with the same `updated_at`, and buries none.
+///
 /// Never `svix-timestamp`: it is the time of the attempt, and a retry's is always newer.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
@@ -13,8 +16,26 @@ pub struct Version {
     pub updated_at: Millis,
     /// The envelope's `timestamp`.
     pub occurred_at: Millis,
-    /// The delivery's id.
-    pub event_id: EventId,
+    /// The delivery's id, if it was delivered.
+    pub event_id: Option<EventId>,
+}
+
+impl Version {
+    /// The version of a snapshot that no webhook brought.
+    #[must_use]
+    pub fn undelivered(updated_at: Millis) -> Self {
+        Self {
+            updated_at,
+            occurred_at: Millis(0),
+            event_id: None,
+        }
+    }
+
+    /// The third part as it is stored: nothing, for what was not delivered.
+    #[must_use]
+    pub fn event_id(&self) -> &str {
+        self.event_id.as_ref().map_or("", EventId::as_str)
+    }
 }
 
 #[cfg(test)]
@@ -25,7 +46,7 @@ mod tests {
         Version {
             updated_at: Millis(updated_at),
             occurred_at: Millis(occurred_at),
-            event_id: EventId::parse(id).unwrap(),
+            event_id: EventId::parse(id),
         }
     }
 
@@ -33,6 +54,8 @@ mod tests {
     fn the_snapshots_own_time_comes_first_then_the_envelopes_then_the_id() {
         let ascending = [
             version(1, 9, "msg_9"),
+            Version::undelivered(Millis(2)),
+            version(2, 0, "msg_0"),
             version(2, 1, "msg_9"),
             version(2, 2, "msg_A"),
             version(2, 2, "msg_a"),

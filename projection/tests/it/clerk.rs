@@ -132,6 +132,11 @@ impl User {
         event(event_id, event_type, body.to_string().into_bytes())
     }
 
+    /// The user alone, as the Backend API gives it.
+    pub(crate) fn json(&self) -> Vec<u8> {
+        self.data.to_string().into_bytes()
+    }
+
     /// The row that this snapshot makes.
     pub(crate) fn row(&self) -> Row {
         let text = |field: &str| self.data[field].as_str().map(str::to_owned);

@@ -39,6 +39,7 @@ mod poison;
 mod proxy;
 mod relations;
 mod server;
+mod snapshots;
 mod story;
 mod tombstones;
 mod versions;

@@ -1,0 +1,264 @@
+//! Snapshots that no webhook brought: what Clerk's Backend API answered to somebody who asked.
+//!
+//! They go the way of events, without the ledger, which is about deliveries. A snapshot's version is
+//! older than that of every webhook with the same `updated_at`, so none is buried. Where such a
+//! webhook was applied already, the row should equal the snapshot; if it does not, somebody else
+//! has changed or removed it, and it is written again, its version kept.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use chrono::{DateTime, NaiveDateTime, Utc};
+use clerk_sync_entity::{user_versions, users};
+use clerk_sync_pipeline::{
+    Millis,
+    queue::{Failure, Reason},
+    telemetry::Outcome,
+};
+use sea_orm::QueryResult;
+
+use crate::{
+    Projection,
+    batch::{Batch, Verdict},
+    change::{self, Change, Read, Rules},
+    failure::{TransactionError, Unavailable},
+    reduce::{self, Goal, Winner},
+    seats::newer_than,
+    transaction::Tx,
+    user,
+};
+
+/// What Clerk answered about a user.
+#[derive(Clone, Copy, Debug)]
+pub enum Snapshot<'a> {
+    /// It is there.
+    Present {
+        /// The user's JSON, exactly as Clerk sent it.
+        user: &'a [u8],
+        /// When Clerk was asked, by our clock.
+        asked_at: Millis,
+    },
+    /// There is none, or no more: Clerk's 404. As final as `user.deleted`.
+    Gone {
+        /// Who was asked for.
+        clerk_id: &'a str,
+    },
+}
+
+/// What became of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotOutcome {
+    /// A row was inserted.
+    Created,
+    /// A row was brought up to date, taken over from the application, or repaired.
+    Updated,
+    /// Nothing to do: the row says the same, or the user was known to be gone.
+    Current,
+    /// Something newer is known: a later change, or that the user was deleted.
+    Stale,
+    /// The user is gone, and remembered as gone.
+    Deleted,
+    /// Not written: the user has no address, and `MISSING_EMAIL=dead-letter`.
+    MissingEmail,
+    /// Not written, for this reason. Of [`Reason::EmailTaken`] and [`Reason::RowLocked`] time may
+    /// cure it.
+    Failed(Failure),
+}
+
+/// Clerk may change a user twice in one millisecond, and a snapshot from between the two looks like
+/// the later one. One that was asked for so near to its own change repairs nothing. Clocks may
+/// differ by as much.
+const SAME_MOMENT: u64 = 2_000;
+
+impl Snapshot<'_> {
+    pub(crate) fn read(&self, rules: &Rules) -> Result<Read, Failure> {
+        match self {
+            Self::Present { user, .. } => change::read_user(user, rules),
+            Self::Gone { clerk_id } => change::read_gone(clerk_id),
+        }
+    }
+
+    /// Whether there can be no other snapshot with the same `updated_at`.
+    pub(crate) fn is_settled(&self, read: &Read) -> bool {
+        match (self, &read.change) {
+            (Self::Present { asked_at, .. }, Change::Upsert(_, version)) => {
+                asked_at.0.abs_diff(version.updated_at.0) > SAME_MOMENT
+            }
+            _ => true,
+        }
+    }
+}
+
+impl From<Verdict> for SnapshotOutcome {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Applied(Outcome::Created) => Self::Created,
+            Verdict::Applied(Outcome::Updated) => Self::Updated,
+            Verdict::Applied(Outcome::Deleted) => Self::Deleted,
+            Verdict::Applied(Outcome::Duplicate) => Self::Current,
+            Verdict::Applied(Outcome::Stale) => Self::Stale,
+            Verdict::Applied(Outcome::Ignored | Outcome::Retried | Outcome::DeadLettered) => {
+                unreachable!("a snapshot is about a user, and goes to no queue")
+            }
+            Verdict::Retry(failure) | Verdict::Postpone(failure) | Verdict::DeadLetter(failure) => {
+                match failure.reason {
+                    Reason::MissingEmail => Self::MissingEmail,
+                    _ => Self::Failed(failure),
+                }
+            }
+        }
+    }
+}
+
+impl Projection {
+    /// Applies what Clerk answered, in one transaction, by the three rules; what is refused does
+    /// not keep its neighbours back. Returns what became of each, in their order. At most 256 at
+    /// once keep the transaction short for others.
+    ///
+    /// # Errors
+    /// The weather. Some may be committed; call again with all: what is done already is current.
+    pub async fn apply_snapshots(
+        &self,
+        snapshots: &[Snapshot<'_>],
+    ) -> Result<Vec<SnapshotOutcome>, Unavailable> {
+        let mut batch = Batch::of_snapshots(snapshots, &self.config.rules);
+        self.apply(&mut batch).await?;
+        let verdicts = batch.into_verdicts().into_iter();
+        Ok(verdicts.map(|(verdict, _)| verdict.into()).collect())
+    }
+
+    /// As for events, without the ledger. What equals the row is called a duplicate.
+    pub(crate) async fn within_unrecorded(
+        &self,
+        tx: &Tx,
+        batch: &Batch<'_>,
+        indices: &[usize],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Outcome>, TransactionError> {
+        let read = |index: &usize| (*index, batch.understood(*index));
+        let candidates = reduce::winners(indices.iter().map(read));
+        let alone = indices.len() == 1;
+        let written = self.write(tx, batch, candidates, alone, now).await?;
+        let outcomes: HashMap<usize, Outcome> = written.into_iter().collect();
+        let outcome = |index: &usize| outcomes.get(index).copied().unwrap_or(Outcome::Stale);
+        Ok(indices.iter().map(outcome).collect())
+    }
+}
+
+/// Snapshots that are not newer than the version held, next to the rows.
+#[derive(Default)]
+pub(crate) struct Compared {
+    /// Those that equal the row, by their index.
+    pub(crate) current: Vec<usize>,
+    /// Users whose rows are not as their version says.
+    pub(crate) repairs: HashSet<String>,
+}
+
+impl Compared {
+    /// `holders` are those of the claimed addresses. The versions of all candidates are locked, and
+    /// with them what the sync writes to their rows.
+    pub(crate) async fn with_held(
+        tx: &Tx,
+        batch: &Batch<'_>,
+        candidates: &BTreeMap<&str, Winner<'_>>,
+        won: &HashSet<String>,
+        holders: &[users::Holder],
+    ) -> Result<Self, TransactionError> {
+        let mut compared = Self::default();
+        let lost: BTreeSet<&str> = candidates
+            .keys()
+            .copied()
+            .filter(|clerk_id| !won.contains(*clerk_id))
+            .collect();
+        if lost.is_empty() {
+            return Ok(compared);
+        }
+        let (held, rows) = (tx.held(&lost).await?, tx.rows(&lost).await?);
+        for clerk_id in lost {
+            let Winner { index, goal } = candidates[clerk_id];
+            let row = rows.get(clerk_id);
+            let Some((updated_at, is_gone)) = held.get(clerk_id) else {
+                continue;
+            };
+            match goal {
+                Goal::Gone if row.is_some() => {
+                    compared.repairs.insert(clerk_id.to_owned());
+                }
+                Goal::Gone => compared.current.push(index),
+                Goal::Row(_, version) if *is_gone || *updated_at > version.updated_at.0 => {}
+                Goal::Row(snapshot, version) => {
+                    let gave_way = |row: &Row| {
+                        let email = snapshot.email.as_deref();
+                        let taken = |holder: &users::Holder| {
+                            Some(holder.email.as_str()) == email && newer_than(holder, version)
+                        };
+                        row.email.as_deref() == Some(&user::reassigned(clerk_id))
+                            && holders.iter().any(taken)
+                    };
+                    if row.is_some_and(|row| row.is(snapshot, gave_way(row))) {
+                        compared.current.push(index);
+                    } else if batch.is_settled(index) {
+                        compared.repairs.insert(clerk_id.to_owned());
+                    }
+                }
+            }
+        }
+        Ok(compared)
+    }
+}
+
+/// A row of `users`, as far as it can be read: whoever wrote it, it may hold anything.
+pub(crate) struct Row {
+    email: Option<String>,
+    name: Option<Option<String>>,
+    image_url: Option<Option<String>>,
+    created_at: Option<NaiveDateTime>,
+}
+
+impl Row {
+    /// Whether it says what the snapshot says. `updatedAt` is not looked at: Prisma sets it
+    /// whenever the application writes to a column of its own.
+    fn is(&self, snapshot: &user::Snapshot, without_its_address: bool) -> bool {
+        (without_its_address || (self.email.is_some() && self.email == snapshot.email))
+            && self.name.as_ref() == Some(&snapshot.name)
+            && self.image_url.as_ref() == Some(&snapshot.image_url)
+            && self.created_at == Some(snapshot.created_at)
+    }
+}
+
+impl Tx {
+    /// The first part of each version held, and whether it is a tombstone.
+    async fn held(
+        &self,
+        clerk_ids: &BTreeSet<&str>,
+    ) -> Result<HashMap<String, (i64, bool)>, TransactionError> {
+        let clerk_ids: Vec<&str> = clerk_ids.iter().copied().collect();
+        let rows = self
+            .query(&user_versions::held(self.backend(), &clerk_ids))
+            .await?;
+        let held = |row: &QueryResult| -> Result<_, TransactionError> {
+            let (clerk_id, updated_at): (String, i64) =
+                (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
+            Ok((clerk_id, (updated_at, row.try_get_by_index(2)?)))
+        };
+        rows.iter().map(held).collect()
+    }
+
+    /// The users' rows, by Clerk id.
+    async fn rows(
+        &self,
+        clerk_ids: &BTreeSet<&str>,
+    ) -> Result<HashMap<String, Row>, TransactionError> {
+        let clerk_ids: Vec<&str> = clerk_ids.iter().copied().collect();
+        let rows = self.query(&users::rows(&clerk_ids)).await?;
+        let read = |row: &QueryResult| -> Result<_, TransactionError> {
+            let found = Row {
+                email: row.try_get_by_index(1).ok(),
+                name: row.try_get_by_index(2).ok(),
+                image_url: row.try_get_by_index(3).ok(),
+                created_at: row.try_get_by_index(4).ok(),
+            };
+            Ok((row.try_get_by_index(0)?, found))
+        };
+        rows.iter().map(read).collect()
+    }
+}
