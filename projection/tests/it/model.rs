@@ -1,20 +1,22 @@
 //! The one promise as a property: whatever happened in a Clerk instance, in whatever order, batches
-//! and copies its events arrive, and wherever a worker dies meanwhile, the tables end as the
-//! simulator says.
+//! and copies its events arrive, whatever the Backend API answered at any moment of it and whenever
+//! that is applied, and wherever a worker dies meanwhile, the tables end as the simulator says.
 //!
 //! A case is plain data, so one that fails shrinks: to fewer events, nearer to their own order,
 //! with fewer copies and crashes. Its seed is then kept in `model.proptest-regressions`, beside
 //! this file, and tried first from then on. `PROPTEST_CASES` and `PROPTEST_RNG_SEED` are obeyed.
 
+mod asked;
 mod case;
 mod tables;
 mod workers;
 
 use std::{cell::Cell, env, sync::Arc};
 
+use clerk_sync_projection::SnapshotOutcome;
 use clerk_sync_simulator::Addressless;
 use proptest::{
-    prop_assert_eq,
+    prop_assert, prop_assert_eq,
     strategy::Strategy as _,
     test_runner::{Config, FileFailurePersistence, TestCaseError, TestRunner},
 };
@@ -118,6 +120,20 @@ async fn holds_for(receiver: &Arc<Receiver>, case: &Case) -> Result<(), TestCase
     tables::check_ledger(&story, *addressless, &db.ledger().await)?;
     let tables = Tables::of(db).await;
     tables.check(&story, *addressless)?;
+
+    // What somebody does to rows is mended by what Clerk answers.
+    let rows = tables.mendable(&story);
+    for (whose, damage) in case.damage.iter().filter(|_| !rows.is_empty()) {
+        db.execute(&damage.sql(&rows[usize::from(*whose) % rows.len()]))
+            .await;
+    }
+    if !case.damage.is_empty() {
+        let outcomes = receiver.mend(&story).await?;
+        let failed = |outcome: &_| matches!(outcome, SnapshotOutcome::Failed(_));
+        prop_assert!(!outcomes.iter().any(failed), "{outcomes:?}");
+        Tables::of(db).await.check(&story, *addressless)?;
+    }
+    let tables = Tables::of(db).await;
 
     // None of it rests on the ledger.
     if case.pruned {

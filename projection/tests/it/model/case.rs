@@ -8,7 +8,7 @@ use proptest::{
     bool::weighted,
     collection::vec,
     option,
-    prelude::{BoxedStrategy, Strategy, any},
+    prelude::{BoxedStrategy, Just, Strategy, any},
     prop_oneof,
 };
 
@@ -26,6 +26,11 @@ pub(super) struct Case {
     sent: Vec<bool>,
     /// Further deliveries: of which event, and where in the line.
     copies: Vec<(usize, u8)>,
+    /// When somebody asks the Backend API, as how many events have happened by then; and where in
+    /// the line the answer is applied.
+    asks: Vec<(usize, u8)>,
+    /// What somebody does to rows in the end: to whose, and what.
+    pub(super) damage: Vec<(u8, Damage)>,
     /// What befalls the first applications of a batch. Those after them go well.
     crashes: Vec<Option<Crash>>,
     /// How many deliveries each batch takes; after the last size, the first.
@@ -34,6 +39,26 @@ pub(super) struct Case {
     pub(super) pruned: bool,
     /// Where in the line event `n` comes. Those with one place come in their own order.
     places: Vec<u8>,
+}
+
+/// What the application, or a person, does to a row behind the sync's back.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Damage {
+    Removes,
+    Renames,
+    Readdresses,
+    TakesItsImage,
+}
+
+impl Damage {
+    fn any() -> impl Strategy<Value = Self> {
+        prop_oneof![
+            Just(Self::Removes),
+            Just(Self::Renames),
+            Just(Self::Readdresses),
+            Just(Self::TakesItsImage),
+        ]
+    }
 }
 
 /// How the application of a batch is interrupted.
@@ -70,11 +95,26 @@ impl Crash {
 pub(super) struct Story {
     pub(super) history: History,
     pub(super) events: Vec<Event>,
-    /// The deliveries, as indices of the events.
-    pub(super) batches: Vec<Vec<usize>>,
+    /// What the workers are given, in this order.
+    pub(super) line: Vec<Work>,
+}
+
+/// What a worker applies in one go.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    /// Deliveries, as indices of the events.
+    Events(Vec<usize>),
+    /// The instance as it was when so many events had happened.
+    Snapshots(usize),
 }
 
 impl Story {
+    /// Whether somebody asks the Backend API.
+    pub(super) fn is_asked_for(&self) -> bool {
+        let asks = |work: &Work| matches!(work, Work::Snapshots(_));
+        self.line.iter().any(asks)
+    }
+
     /// The id under which an event is delivered. The simulator's ids ascend, which would forgive a
     /// receiver that goes by them alone. These ascend only where nothing else tells two changes
     /// apart: they begin with the moment, its digits backwards.
@@ -94,13 +134,26 @@ impl Case {
             (plan.no_shrink(), 0..=5_usize),
             vec(weighted(1.0), EVENTS),
             vec((0..EVENTS, any::<u8>()), 0..10),
+            (
+                vec((0..=EVENTS, any::<u8>()), 0..6),
+                vec((any::<u8>(), Damage::any()), 0..4),
+            ),
             vec(option::weighted(0.3, crash), 8),
             vec(prop_oneof![1..=3_usize, 4..=EVENTS], 1..4),
             weighted(0.25),
             vec(any::<u8>(), EVENTS),
         )
             .prop_map(
-                |(((seed, users), rounds), sent, copies, crashes, sizes, pruned, places)| Self {
+                |(
+                    ((seed, users), rounds),
+                    sent,
+                    copies,
+                    (asks, damage),
+                    crashes,
+                    sizes,
+                    pruned,
+                    places,
+                )| Self {
                     plan: Plan {
                         seed,
                         users,
@@ -108,6 +161,8 @@ impl Case {
                     },
                     sent,
                     copies,
+                    asks,
+                    damage,
                     crashes,
                     sizes,
                     pruned,
@@ -119,15 +174,28 @@ impl Case {
     pub(super) fn story(&self) -> Story {
         let sent = |index: usize| self.sent.get(index).copied().unwrap_or_default();
         let history = self.plan.live();
-        let batches = self.batches(history.events.len().min(EVENTS));
+        let line = self.line(history.events.len().min(EVENTS));
         let history = history.only(sent);
         let delivered =
             |sent: &simulator::Event| event(&Story::id(sent), sent.event_type, sent.body.clone());
         Story {
             events: history.events.iter().map(delivered).collect(),
             history,
-            batches,
+            line,
         }
+    }
+
+    /// The deliveries in batches, and between them what was asked for.
+    fn line(&self, count: usize) -> Vec<Work> {
+        let mut line: Vec<Work> = self.batches(count).into_iter().map(Work::Events).collect();
+        for (moment, place) in &self.asks {
+            let moment = self.sent[..*moment.min(&count)]
+                .iter()
+                .filter(|sent| **sent);
+            let place = usize::from(*place) * (line.len() + 1) / 256;
+            line.insert(place, Work::Snapshots(moment.count()));
+        }
+        line
     }
 
     /// The deliveries in batches, cut before those are left out that are not sent, so that all
@@ -169,11 +237,14 @@ impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let story = self.story();
         writeln!(f, "{:?} with {:?}", self.plan, story.history)?;
-        write!(f, "delivered in batches {:?}", story.batches)?;
+        write!(f, "applied in this order: {:?}", story.line)?;
         for (n, crash) in self.crashes.iter().enumerate() {
             if let Some(crash) = crash {
                 write!(f, "\napplication {n} crashes {crash:?}")?;
             }
+        }
+        for (whose, damage) in &self.damage {
+            write!(f, "\nthen somebody {damage:?} {whose}")?;
         }
         if self.pruned {
             write!(f, "\nand everything again, with the ledger pruned")?;

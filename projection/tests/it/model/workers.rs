@@ -19,10 +19,11 @@ use clerk_sync_pipeline::{
     telemetry::{Metrics, Outcome},
 };
 use clerk_sync_projection::{
-    MissingEmail, Projection, ProjectionConfig, Unavailable, Verdict, change::Rules,
+    MissingEmail, Projection, ProjectionConfig, SnapshotOutcome, Unavailable, Verdict,
+    change::Rules,
 };
-use clerk_sync_simulator::Addressless;
-use proptest::test_runner::TestCaseError;
+use clerk_sync_simulator::{self as simulator, Addressless};
+use proptest::{prop_assert, test_runner::TestCaseError};
 use sea_orm::ConnectionTrait as _;
 use tokio::{
     task::{JoinSet, yield_now},
@@ -30,7 +31,8 @@ use tokio::{
 };
 
 use super::{
-    case::{Case, Crash, Story},
+    asked::Asked,
+    case::{Case, Crash, Story, Work},
     fails,
 };
 use crate::{
@@ -88,15 +90,17 @@ impl Receiver {
         story: &Story,
     ) -> Result<Told, TestCaseError> {
         let line = Arc::new(Mutex::new(Line {
-            batches: story.batches.clone().into(),
+            work: story.line.clone().into(),
             crashes: case.crashes().into(),
         }));
         let events: Arc<[Event]> = story.events.clone().into();
+        let history: Arc<[simulator::Event]> = story.history.events.clone().into();
         let mut running = JoinSet::new();
         for _ in 0..self.workers {
             let worker = Worker {
                 receiver: self.clone(),
                 events: events.clone(),
+                history: history.clone(),
             };
             running.spawn(worker.run(line.clone()));
         }
@@ -115,6 +119,13 @@ impl Receiver {
         self.projection.apply(&mut batch).await.map_err(fails)?;
         let verdicts = batch.into_verdicts().into_iter();
         Ok(verdicts.map(|(verdict, _)| verdict).enumerate().collect())
+    }
+
+    /// Applies what Clerk says in the end, when somebody has asked it long after.
+    pub(super) async fn mend(&self, story: &Story) -> Result<Vec<SnapshotOutcome>, TestCaseError> {
+        let asked = Asked::after(&story.history.events).next_day();
+        let applied = self.projection.apply_snapshots(&asked.snapshots()).await;
+        applied.map_err(fails)
     }
 
     /// A projection that dies when the database has answered so many statements.
@@ -139,31 +150,41 @@ impl Receiver {
     }
 }
 
-/// Batches to apply, each as the indices of its events, and what is to befall whoever takes one.
+/// What is to be applied, and what is to befall whoever takes some of it.
 struct Line {
-    batches: VecDeque<Vec<usize>>,
+    work: VecDeque<Work>,
     crashes: VecDeque<Option<Crash>>,
 }
 
 struct Worker {
     receiver: Arc<Receiver>,
     events: Arc<[Event]>,
+    history: Arc<[simulator::Event]>,
 }
 
 impl Worker {
     async fn run(self, line: Arc<Mutex<Line>>) -> Result<Told, TestCaseError> {
         let mut told = Vec::new();
         loop {
-            let (batch, crash) = {
+            let (work, crash) = {
                 let mut line = line.lock().unwrap();
-                let Some(batch) = line.batches.pop_front() else {
+                let Some(work) = line.work.pop_front() else {
                     return Ok(told);
                 };
-                (batch, line.crashes.pop_front().flatten())
+                (work, line.crashes.pop_front().flatten())
             };
-            match self.apply(&batch, crash).await? {
-                Some(verdicts) => told.extend(batch.into_iter().zip(verdicts)),
-                None => line.lock().unwrap().batches.push_back(batch),
+            let done = match &work {
+                Work::Events(batch) => match self.apply(batch, crash).await? {
+                    Some(verdicts) => {
+                        told.extend(batch.iter().copied().zip(verdicts));
+                        true
+                    }
+                    None => false,
+                },
+                Work::Snapshots(moment) => self.apply_snapshots(*moment, crash).await?,
+            };
+            if !done {
+                line.lock().unwrap().work.push_back(work);
             }
         }
     }
@@ -214,6 +235,49 @@ impl Worker {
             clears_up(weather, deadline).await?;
         }
         Ok(Some(verdicts))
+    }
+}
+
+impl Worker {
+    /// Applies the instance as it was then, unless the worker dies.
+    async fn apply_snapshots(
+        &self,
+        moment: usize,
+        crash: Option<Crash>,
+    ) -> Result<bool, TestCaseError> {
+        let asked = Asked::after(&self.history[..moment]);
+        let (snapshots, projection) = (asked.snapshots(), &self.receiver.projection);
+        match crash {
+            None => {}
+            Some(Crash::AfterStatements(statements)) => {
+                let doomed = self.receiver.doomed(statements);
+                until_it_dies(pin!(doomed.apply_snapshots(&snapshots))).await;
+                return Ok(false);
+            }
+            Some(Crash::AfterPolls(polls)) => {
+                polled(pin!(projection.apply_snapshots(&snapshots)), polls).await;
+                return Ok(false);
+            }
+            Some(Crash::OfSessions(polls)) => {
+                let mut applying = pin!(projection.apply_snapshots(&snapshots));
+                if polled(applying.as_mut(), polls).await.is_none() {
+                    self.receiver.terminate_sessions().await?;
+                    applying.await.ok();
+                }
+            }
+        }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match projection.apply_snapshots(&snapshots).await {
+                Ok(outcomes) => {
+                    let failed = |outcome: &_| matches!(outcome, SnapshotOutcome::Failed(_));
+                    let failed: Vec<_> = outcomes.into_iter().filter(failed).collect();
+                    prop_assert!(failed.is_empty(), "{failed:?}");
+                    return Ok(true);
+                }
+                Err(weather) => clears_up(weather, deadline).await?,
+            }
+        }
     }
 }
 

@@ -1,0 +1,90 @@
+//! The Backend API of an instance that never was: what it would have answered at some moment.
+
+use std::collections::BTreeMap;
+
+use clerk_sync_pipeline::Millis;
+use clerk_sync_projection::Snapshot;
+use clerk_sync_simulator::Event;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::case::Damage;
+
+/// A day.
+const DAY: i64 = 86_400_000;
+
+/// Each user that ever was, as the last of these events has it: its JSON, or that it is gone.
+pub(super) struct Asked {
+    users: BTreeMap<String, Option<Box<RawValue>>>,
+    asked_at: Millis,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    data: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Session {
+    user: Box<RawValue>,
+}
+
+impl Asked {
+    /// Asked when these events had happened, and no more: not before the last of the changes.
+    pub(super) fn after(events: &[Event]) -> Self {
+        let mut users = BTreeMap::new();
+        for event in events {
+            let Some(clerk_id) = &event.clerk_id else {
+                continue;
+            };
+            let data = || {
+                serde_json::from_slice::<Envelope>(&event.body)
+                    .unwrap()
+                    .data
+            };
+            let user = match event.event_type {
+                "user.deleted" => None,
+                "user.created" | "user.updated" => Some(data()),
+                _ => Some(serde_json::from_str::<Session>(data().get()).unwrap().user),
+            };
+            users.insert(clerk_id.clone(), user);
+        }
+        let changes = events.iter().filter_map(Event::updated_at);
+        Self {
+            users,
+            asked_at: Millis(changes.max().unwrap_or_default()),
+        }
+    }
+
+    /// Asked for on the next day.
+    pub(super) fn next_day(mut self) -> Self {
+        self.asked_at.0 += DAY;
+        self
+    }
+
+    pub(super) fn snapshots(&self) -> Vec<Snapshot<'_>> {
+        self.users
+            .iter()
+            .map(|(clerk_id, user)| match user {
+                Some(user) => Snapshot::Present {
+                    user: user.get().as_bytes(),
+                    asked_at: self.asked_at,
+                },
+                None => Snapshot::Gone { clerk_id },
+            })
+            .collect()
+    }
+}
+
+impl Damage {
+    /// The statement that does it to a user's row.
+    pub(super) fn sql(self, clerk_id: &str) -> String {
+        let what = match self {
+            Self::Removes => "DELETE FROM users".to_owned(),
+            Self::Renames => "UPDATE users SET name = 'Somebody Else'".to_owned(),
+            Self::Readdresses => format!("UPDATE users SET email = '{clerk_id}@drift.example'"),
+            Self::TakesItsImage => r#"UPDATE users SET "imageUrl" = NULL"#.to_owned(),
+        };
+        format!(r#"{what} WHERE "clerkId" = '{clerk_id}'"#)
+    }
+}
