@@ -50,6 +50,7 @@ GRANT USAGE ON SCHEMA clerk_sync TO :"role";
 -- the worker's concern.
 GRANT SELECT, INSERT, UPDATE, DELETE ON clerk_sync.processed_events TO :"role";
 GRANT SELECT, INSERT, UPDATE         ON clerk_sync.user_versions    TO :"role";
+GRANT SELECT, INSERT, UPDATE, DELETE ON clerk_sync.bookmarks        TO :"role";
 
 -- The application's table, by column: columns of your own are neither read nor written, and the
 -- two keys of a row never change. SELECT is what ON CONFLICT DO UPDATE and RETURNING demand.

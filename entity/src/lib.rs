@@ -2,7 +2,7 @@
 //!
 //! The five domain tables ([`users`], [`projects`], [`designs`], [`images`], [`credits`]) are the
 //! Prisma application's: column names in camel case, times in UTC without a zone.
-//! The two bookkeeping tables ([`processed_events`], [`user_versions`]) are ours. They live in
+//! The three bookkeeping tables ([`processed_events`], [`user_versions`], [`bookmarks`]) are ours. They live in
 //! PostgreSQL's schema `clerk_sync`, and in SQLite, which has no schemas, under the prefix
 //! `clerk_sync_`, so they are named by a function of the backend instead of an entity.
 //!
@@ -14,6 +14,7 @@
 //! (PostgreSQL refuses a second, SQLSTATE 21000); give the rows sorted by key, so that
 //! concurrent writers lock them in one order.
 
+pub mod bookmarks;
 pub mod credits;
 pub mod designs;
 pub mod images;

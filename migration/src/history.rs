@@ -6,7 +6,7 @@ use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::{DbBackend, Statement};
 use sea_orm_migration::{MigrationTrait, MigratorTraitSelf};
 
-use crate::{m0001_domain, m0002_bookkeeping};
+use crate::{m0001_domain, m0002_bookkeeping, m0003_bookmarks};
 
 /// A migration, and whether the database has had it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,7 @@ impl MigratorTraitSelf for Migrator {
                 domain: self.domain.clone(),
             }),
             Box::new(m0002_bookkeeping::Migration),
+            Box::new(m0003_bookmarks::Migration),
         ]
     }
 

@@ -16,6 +16,7 @@ mod check;
 mod history;
 mod m0001_domain;
 mod m0002_bookkeeping;
+mod m0003_bookmarks;
 mod run;
 
 pub use check::{Problem, SchemaErrors, Wanted, check};

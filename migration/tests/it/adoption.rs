@@ -175,6 +175,7 @@ async fn the_applications_schema_need_not_be_public() {
     assert_eq!(
         tables,
         [
+            "clerk_sync.bookmarks",
             "clerk_sync.migrations",
             "clerk_sync.processed_events",
             "clerk_sync.user_versions",

@@ -10,7 +10,10 @@ async fn an_empty_database_becomes_prismas() {
     let (ours, prismas) = (Postgres::new().await, Postgres::new().await);
     let report = up(&ours.db).await.unwrap();
     assert_eq!((report.domain.as_str(), report.adopted), ("public", false));
-    assert_eq!(report.applied, ["m0001_domain", "m0002_bookkeeping"]);
+    assert_eq!(
+        report.applied,
+        ["m0001_domain", "m0002_bookkeeping", "m0003_bookmarks"]
+    );
     assert_eq!(report.indexes, CASCADE);
 
     prismas.db.execute_unprepared(PRISMA).await.unwrap();

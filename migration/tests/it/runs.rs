@@ -118,7 +118,7 @@ async fn down_keeps_a_schema_that_holds_something_else() {
 async fn a_process_can_ask_what_is_pending_without_changing_anything() {
     let (postgres, file) = (Postgres::new().await, Sqlite::new().await);
     for db in [&postgres.db, &file.db] {
-        let both = ["m0001_domain", "m0002_bookkeeping"];
+        let both = ["m0001_domain", "m0002_bookkeeping", "m0003_bookmarks"];
         assert_eq!(pending(db).await.unwrap(), both);
         let steps = |applied| {
             both.map(|name| Step {

@@ -272,11 +272,19 @@ impl Db {
     /// Empties all tables.
     pub(crate) async fn wipe(&self) {
         let ours = match self.kind {
-            Kind::Postgres => ["clerk_sync.processed_events", "clerk_sync.user_versions"],
-            Kind::Sqlite => ["clerk_sync_processed_events", "clerk_sync_user_versions"],
+            Kind::Postgres => [
+                "clerk_sync.processed_events",
+                "clerk_sync.user_versions",
+                "clerk_sync.bookmarks",
+            ],
+            Kind::Sqlite => [
+                "clerk_sync_processed_events",
+                "clerk_sync_user_versions",
+                "clerk_sync_bookmarks",
+            ],
         };
         let delete = |table| format!("DELETE FROM {table};");
-        self.execute(&["users", ours[0], ours[1]].map(delete).concat())
+        self.execute(&["users", ours[0], ours[1], ours[2]].map(delete).concat())
             .await;
     }
 }
