@@ -4,7 +4,7 @@
 //! in the database as in Rust. Locking this row is locking the user.
 
 use sea_orm::sea_query::{
-    ExprTrait, InsertStatement, OnConflict, Query, SelectStatement, TableRef,
+    ExprTrait, InsertStatement, OnConflict, Order, Query, SelectStatement, TableRef,
 };
 use sea_orm::{DbBackend, DeriveIden, FromQueryResult, prelude::*};
 
@@ -121,6 +121,21 @@ pub fn advance(backend: DbBackend, rows: impl IntoIterator<Item = Row>) -> Inser
         )
         .returning_col(Column::ClerkId)
         .to_owned()
+}
+
+/// `clerk_id` of users that are not deleted: the first ones by their id, and the last ones.
+///
+/// Served by the primary key.
+pub fn ends(backend: DbBackend, limit: u64) -> [SelectStatement; 2] {
+    [Order::Asc, Order::Desc].map(|order| {
+        Query::select()
+            .column(Column::ClerkId)
+            .from(table(backend))
+            .and_where(Expr::col(Column::DeletedAt).is_null())
+            .order_by(Column::ClerkId, order)
+            .limit(limit)
+            .to_owned()
+    })
 }
 
 /// What is held of these users: `clerk_id`, `updated_at_ms`, and whether it is a tombstone.

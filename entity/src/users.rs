@@ -2,8 +2,8 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{
-    BinOper, DeleteStatement, ExprTrait, InsertStatement, OnConflict, Query, SelectStatement,
-    UpdateStatement,
+    BinOper, DeleteStatement, ExprTrait, InsertStatement, OnConflict, Order, Query,
+    SelectStatement, UpdateStatement,
 };
 use sea_orm::{DbBackend, FromQueryResult};
 
@@ -142,6 +142,39 @@ pub fn holders(backend: DbBackend, emails: &[&str]) -> SelectStatement {
         .to_owned()
 }
 
+/// A row, as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Listed {
+    /// Clerk's id of the user.
+    pub clerk_id: String,
+    /// Whether the sync has written it.
+    pub managed: bool,
+}
+
+/// The next rows, as [`Listed`], in the order that the column has.
+///
+/// Served by `users_clerkId_key` and the primary key of `user_versions`.
+pub fn list_after(backend: DbBackend, after: &str, limit: u64) -> SelectStatement {
+    // As in `holders`.
+    let clerk_id = match backend {
+        DbBackend::Postgres => Expr::cust(r#""u"."clerkId" COLLATE "C""#),
+        _ => Expr::col(("u", Column::ClerkId)),
+    };
+    let managed = Expr::col(("v", user_versions::Column::ClerkId)).is_not_null();
+    Query::select()
+        .expr_as(Expr::col(("u", Column::ClerkId)), "clerk_id")
+        .expr_as(managed, "managed")
+        .from_as(Entity, "u")
+        .left_join(
+            user_versions::table(backend).alias("v"),
+            Expr::col(("v", user_versions::Column::ClerkId)).eq(clerk_id),
+        )
+        .and_where(Expr::col(("u", Column::ClerkId)).gt(after))
+        .order_by(("u", Column::ClerkId), Order::Asc)
+        .limit(limit)
+        .to_owned()
+}
+
 /// What these users' rows say: `clerkId`, `email`, `name`, `imageUrl` and `createdAt`.
 ///
 /// Served by `users_clerkId_key`.
@@ -262,6 +295,19 @@ mod tests {
                 r#"UPDATE "users" SET "email" = "clerkId" || $1 WHERE "clerkId" = ANY(CAST($2 AS text[]))"#,
                 r#"UPDATE "users" SET "email" = "clerkId" || ? WHERE "clerkId" IN (?, ?)"#,
             ]
+        );
+    }
+
+    #[test]
+    fn rows_are_listed_with_whether_they_are_ours() {
+        assert_eq!(
+            Postgres.build(&list_after(Postgres, "user_a", 500)).sql,
+            [
+                r#"SELECT "u"."clerkId" AS "clerk_id", "v"."clerk_id" IS NOT NULL AS "managed" FROM "users" AS "u""#,
+                r#"LEFT JOIN "clerk_sync"."user_versions" AS "v" ON "v"."clerk_id" = ("u"."clerkId" COLLATE "C")"#,
+                r#"WHERE "u"."clerkId" > $1 ORDER BY "u"."clerkId" ASC LIMIT $2"#,
+            ]
+            .join(" ")
         );
     }
 

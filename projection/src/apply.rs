@@ -3,7 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -62,6 +62,8 @@ pub struct Projection {
     /// Users whose rows somebody was seen to hold: their events are tried apart from others, and
     /// without a long wait.
     locked_users: Arc<Mutex<HashSet<String>>>,
+    /// Set once the instance of the events is noted.
+    pub(crate) instance_noted: Arc<OnceLock<()>>,
 }
 
 /// Most users remembered for that. More means that something else is going on; then each is found
@@ -86,6 +88,7 @@ impl Projection {
     pub fn new(db: impl Into<Database>, config: ProjectionConfig, metrics: Arc<Metrics>) -> Self {
         Self {
             locked_users: Arc::default(),
+            instance_noted: Arc::default(),
             db: db.into(),
             config: Arc::new(config),
             metrics,
@@ -103,7 +106,10 @@ impl Projection {
     /// The weather. What was committed has its verdict; call again for the rest.
     pub async fn apply(&self, batch: &mut Batch<'_>) -> Result<(), Unavailable> {
         match self.try_apply(batch).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.note_instance_of(batch).await;
+                Ok(())
+            }
             Err(unavailable) => Err(self.explained(unavailable).await),
         }
     }

@@ -78,6 +78,16 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// The events, each with what has become of it so far.
+    pub(crate) fn delivered(&self) -> impl Iterator<Item = (&'a Event, Option<&Verdict>)> {
+        self.members
+            .iter()
+            .filter_map(|member| match member.source {
+                Source::Delivered(event) => Some((event, member.verdict.as_ref())),
+                Source::Fetched { .. } => None,
+            })
+    }
+
     /// Whether these are snapshots, not events.
     pub(crate) fn is_fetched(&self) -> bool {
         let fetched = |member: &Member<'_>| matches!(member.source, Source::Fetched { .. });

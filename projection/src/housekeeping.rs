@@ -9,6 +9,7 @@ use crate::{
     database::why_no_connection,
     failure::{Refusal, TransactionError, Unavailable},
     plan,
+    standing::unavailable,
     transaction::ledger_row,
 };
 use chrono::{DateTime, Utc};
@@ -163,14 +164,5 @@ impl Projection {
             DbResult::Unavailable
         };
         self.metrics.db_operations.get(operation, result).inc();
-    }
-}
-
-/// Where no event is at fault, every failure is the weather.
-fn unavailable(error: TransactionError) -> Unavailable {
-    match error {
-        TransactionError::Unavailable(weather) => weather,
-        TransactionError::Refused(refusal) => Unavailable(refusal.failure.detail),
-        other => Unavailable(format!("{other:?}")),
     }
 }

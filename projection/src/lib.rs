@@ -18,6 +18,8 @@ mod plan;
 mod reduce;
 mod seats;
 mod snapshot;
+mod standing;
+mod survey;
 mod transaction;
 pub mod user;
 pub mod version;
@@ -26,6 +28,8 @@ pub use apply::{Projection, ProjectionConfig};
 pub use batch::{Batch, Verdict};
 pub use failure::{Unavailable, is_unavailable};
 pub use snapshot::{Snapshot, SnapshotOutcome};
+pub use standing::Standing;
+pub use survey::Listed;
 pub use user::MissingEmail;
 
 /// What only the benches and the guard of allocations need.

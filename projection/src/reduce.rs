@@ -36,6 +36,17 @@ pub(crate) enum Goal<'a> {
     Gone,
 }
 
+/// Who an event or a snapshot is about, and how that user should end.
+pub(crate) fn goal(read: &Read) -> Option<(&str, Goal<'_>)> {
+    match &read.change {
+        Change::Upsert(snapshot, version) => {
+            Some((snapshot.clerk_id.as_str(), Goal::Row(snapshot, version)))
+        }
+        Change::Delete { clerk_id } => Some((clerk_id.as_str(), Goal::Gone)),
+        Change::Ignore => None,
+    }
+}
+
 /// The last word on each user among these events, by Clerk id and so in the order in which every
 /// worker locks. A delete is final; else the newest version wins.
 pub(crate) fn winners<'a>(
@@ -43,12 +54,8 @@ pub(crate) fn winners<'a>(
 ) -> BTreeMap<&'a str, Winner<'a>> {
     let mut winners: BTreeMap<&str, Winner<'_>> = BTreeMap::new();
     for (index, read) in events {
-        let (clerk_id, goal) = match &read.change {
-            Change::Upsert(snapshot, version) => {
-                (snapshot.clerk_id.as_str(), Goal::Row(snapshot, version))
-            }
-            Change::Delete { clerk_id } => (clerk_id.as_str(), Goal::Gone),
-            Change::Ignore => continue,
+        let Some((clerk_id, goal)) = goal(read) else {
+            continue;
         };
         let beaten = match (winners.get(clerk_id).map(|held| held.goal), goal) {
             (None, _) => true,

@@ -5,26 +5,24 @@
 //! webhook was applied already, the row should equal the snapshot; if it does not, somebody else
 //! has changed or removed it, and it is written again, its version kept.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chrono::{DateTime, NaiveDateTime, Utc};
-use clerk_sync_entity::{user_versions, users};
+use chrono::{DateTime, Utc};
+use clerk_sync_entity::users;
 use clerk_sync_pipeline::{
     Millis,
     queue::{Failure, Reason},
     telemetry::Outcome,
 };
-use sea_orm::QueryResult;
 
 use crate::{
     Projection,
     batch::{Batch, Verdict},
     change::{self, Change, Read, Rules},
     failure::{TransactionError, Unavailable},
-    reduce::{self, Goal, Winner},
-    seats::newer_than,
+    reduce::{self, Winner},
+    standing::Standing,
     transaction::Tx,
-    user,
 };
 
 /// What Clerk answered about a user.
@@ -164,101 +162,26 @@ impl Compared {
         holders: &[users::Holder],
     ) -> Result<Self, TransactionError> {
         let mut compared = Self::default();
-        let lost: BTreeSet<&str> = candidates
-            .keys()
-            .copied()
-            .filter(|clerk_id| !won.contains(*clerk_id))
-            .collect();
-        if lost.is_empty() {
-            return Ok(compared);
-        }
-        let (held, rows) = (tx.held(&lost).await?, tx.rows(&lost).await?);
-        for clerk_id in lost {
-            let Winner { index, goal } = candidates[clerk_id];
-            let row = rows.get(clerk_id);
-            let Some((updated_at, is_gone)) = held.get(clerk_id) else {
-                continue;
-            };
-            match goal {
-                Goal::Gone if row.is_some() => {
-                    compared.repairs.insert(clerk_id.to_owned());
-                }
-                Goal::Gone => compared.current.push(index),
-                Goal::Row(_, version) if *is_gone || *updated_at > version.updated_at.0 => {}
-                Goal::Row(snapshot, version) => {
-                    let gave_way = |row: &Row| {
-                        let email = snapshot.email.as_deref();
-                        let taken = |holder: &users::Holder| {
-                            Some(holder.email.as_str()) == email && newer_than(holder, version)
-                        };
-                        row.email.as_deref() == Some(&user::reassigned(clerk_id))
-                            && holders.iter().any(taken)
-                    };
-                    if row.is_some_and(|row| row.is(snapshot, gave_way(row))) {
-                        compared.current.push(index);
-                    } else if batch.is_settled(index) {
-                        compared.repairs.insert(clerk_id.to_owned());
+        let lost = || {
+            let lost = |(clerk_id, _): &(&&str, &Winner<'_>)| !won.contains(**clerk_id);
+            candidates.iter().filter(lost)
+        };
+        let held = tx
+            .held(&lost().map(|(clerk_id, _)| *clerk_id).collect())
+            .await?;
+        for (clerk_id, Winner { index, goal }) in lost() {
+            match held.standing(clerk_id, *goal, holders) {
+                Standing::Current => compared.current.push(*index),
+                // Whoever has no address is told so when written.
+                Standing::Missing | Standing::Stale | Standing::Ghost | Standing::MissingEmail => {
+                    if batch.is_settled(*index) {
+                        compared.repairs.insert((*clerk_id).to_owned());
                     }
+                }
+                Standing::Newer | Standing::Buried | Standing::Unmanaged | Standing::Refused(_) => {
                 }
             }
         }
         Ok(compared)
-    }
-}
-
-/// A row of `users`, as far as it can be read: whoever wrote it, it may hold anything.
-pub(crate) struct Row {
-    email: Option<String>,
-    name: Option<Option<String>>,
-    image_url: Option<Option<String>>,
-    created_at: Option<NaiveDateTime>,
-}
-
-impl Row {
-    /// Whether it says what the snapshot says. `updatedAt` is not looked at: Prisma sets it
-    /// whenever the application writes to a column of its own.
-    fn is(&self, snapshot: &user::Snapshot, without_its_address: bool) -> bool {
-        (without_its_address || (self.email.is_some() && self.email == snapshot.email))
-            && self.name.as_ref() == Some(&snapshot.name)
-            && self.image_url.as_ref() == Some(&snapshot.image_url)
-            && self.created_at == Some(snapshot.created_at)
-    }
-}
-
-impl Tx {
-    /// The first part of each version held, and whether it is a tombstone.
-    async fn held(
-        &self,
-        clerk_ids: &BTreeSet<&str>,
-    ) -> Result<HashMap<String, (i64, bool)>, TransactionError> {
-        let clerk_ids: Vec<&str> = clerk_ids.iter().copied().collect();
-        let rows = self
-            .query(&user_versions::held(self.backend(), &clerk_ids))
-            .await?;
-        let held = |row: &QueryResult| -> Result<_, TransactionError> {
-            let (clerk_id, updated_at): (String, i64) =
-                (row.try_get_by_index(0)?, row.try_get_by_index(1)?);
-            Ok((clerk_id, (updated_at, row.try_get_by_index(2)?)))
-        };
-        rows.iter().map(held).collect()
-    }
-
-    /// The users' rows, by Clerk id.
-    async fn rows(
-        &self,
-        clerk_ids: &BTreeSet<&str>,
-    ) -> Result<HashMap<String, Row>, TransactionError> {
-        let clerk_ids: Vec<&str> = clerk_ids.iter().copied().collect();
-        let rows = self.query(&users::rows(&clerk_ids)).await?;
-        let read = |row: &QueryResult| -> Result<_, TransactionError> {
-            let found = Row {
-                email: row.try_get_by_index(1).ok(),
-                name: row.try_get_by_index(2).ok(),
-                image_url: row.try_get_by_index(3).ok(),
-                created_at: row.try_get_by_index(4).ok(),
-            };
-            Ok((row.try_get_by_index(0)?, found))
-        };
-        rows.iter().map(read).collect()
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     failure::{Step, TransactionError},
     reduce::{Goal, Winner},
     seats::Claims,
+    standing::Held,
 };
 
 pub(crate) fn ledger_row(
@@ -204,6 +205,12 @@ impl Tx {
         rows.iter()
             .map(|row| users::Holder::from_query_result(row, "").map_err(TransactionError::from))
             .collect()
+    }
+
+    /// What is held of these users.
+    pub(crate) async fn held(&self, clerk_ids: &BTreeSet<&str>) -> Result<Held, TransactionError> {
+        let held = Held::read(&self.0, clerk_ids).await;
+        held.map_err(TransactionError::from)
     }
 
     /// Advances the versions of the candidates that are newer, and locks those of `locked`, all in

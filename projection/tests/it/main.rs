@@ -41,6 +41,7 @@ mod relations;
 mod server;
 mod snapshots;
 mod story;
+mod survey;
 mod tombstones;
 mod versions;
 mod weather;
