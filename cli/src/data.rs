@@ -84,6 +84,17 @@ impl DataFolder {
             .map_err(anyhow::Error::msg)
     }
 
+    /// The URL of the tables that a former run made.
+    pub(crate) fn existing_tables(&self) -> anyhow::Result<ServerUrl> {
+        anyhow::ensure!(
+            self.0.join(TABLES).exists(),
+            "DATABASE_URL is not set, and the data folder {} has no tables: `clerk-sync up` makes \
+             them",
+            self.0.display()
+        );
+        self.tables()
+    }
+
     /// The secret that an earlier run made, if any.
     pub(crate) fn secret(&self) -> anyhow::Result<Option<Secret>> {
         let path = self.0.join(SECRET);

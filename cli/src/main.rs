@@ -13,16 +13,20 @@ macro_rules! say {
     }};
 }
 
+mod backfill;
 mod bench;
 mod data;
 mod dead_letters;
 mod fixtures;
 mod migrate;
+mod pages;
 mod process;
+mod progress;
 mod prove;
 mod scratch;
 mod send;
 mod setup;
+mod sides;
 mod up;
 
 /// Keeps a database in step with Clerk
@@ -47,6 +51,7 @@ enum Command {
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
     Setup(setup::SetupArgs),
+    Backfill(backfill::BackfillArgs),
     Prove(prove::ProveArgs),
     Bench(bench::BenchArgs),
     #[command(subcommand)]
@@ -69,6 +74,7 @@ fn main() -> ExitCode {
         Command::Send(args) => send::run(args),
         Command::Migrate(command) => migrate::run(command),
         Command::Setup(args) => setup::run(args),
+        Command::Backfill(args) => backfill::run(args),
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::Prove(args) => prove::run(args),
         Command::Bench(args) => bench::run(args),

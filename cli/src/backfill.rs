@@ -1,0 +1,199 @@
+//! `clerk-sync backfill`: every user of the instance into the database.
+//!
+//! Users come oldest first, so that whoever signs up meanwhile comes at the end. Webhooks go on
+//! beside it: each user is a snapshot with its own version, and the newer one wins. How far it is,
+//! is kept in the database after each page. Going over what is done already would be right too,
+//! and at most 500 users of it are: but a million take Clerk some quarter of an hour.
+
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clerk_sync_entity::bookmarks;
+use clerk_sync_pipeline::{Millis, telemetry::Metrics};
+use indicatif::HumanCount;
+
+use crate::{
+    pages::{Course, Page, Pages},
+    progress::Progress,
+    sides::{Sides, SidesArgs, patiently},
+};
+
+mod tally;
+
+use tally::Tally;
+
+/// Failed users that are shown.
+const MOST_SHOWN: usize = 10;
+
+/// Bring every user of a Clerk instance into the database
+///
+/// For users who signed up before there was a webhook. It can run while webhooks arrive, and again
+/// at any time; when it was interrupted, it goes on where it was.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  clerk-sync backfill
+  clerk-sync backfill --missing-email placeholder
+  CLERK_SECRET_KEY=sk_live_… DATABASE_URL=postgres://… clerk-sync backfill
+
+Exit codes: 0 every user is done, 1 some are not or it was interrupted, 64 not
+configured.")]
+pub(crate) struct BackfillArgs {
+    /// Begin with the first user, also when a former backfill was interrupted
+    #[arg(long)]
+    restart: bool,
+    #[command(flatten)]
+    sides: SidesArgs,
+}
+
+pub(crate) fn run(args: BackfillArgs) -> ExitCode {
+    crate::finish(async move {
+        let sides = args.sides.open(Arc::new(Metrics::new(0))).await?;
+        let backfill = Backfill::begin(sides.check().await?, args.restart).await?;
+        Box::pin(backfill.run()).await
+    })
+}
+
+struct Backfill {
+    sides: Sides,
+    tally: Tally,
+    /// How many were done before it was interrupted.
+    before: u64,
+    progress: Progress,
+    started: Instant,
+}
+
+impl Backfill {
+    async fn begin(sides: Sides, restart: bool) -> anyhow::Result<Self> {
+        let instance = &sides.instance.id;
+        let mut tally = Tally::of(instance);
+        if !restart {
+            let name = bookmarks::BACKFILL;
+            let left = patiently(|| sides.projection.bookmark(name)).await?;
+            let left = left.and_then(|json| serde_json::from_str::<Tally>(&json).ok());
+            if let Some(left) = left.filter(|left| left.instance == *instance) {
+                tally = resumable(&sides, left).await?.unwrap_or(tally);
+            }
+        }
+        let before = tally.total();
+        let (id, kind) = (&sides.instance.id, sides.instance.kind);
+        let all = sides.backend.count().await?;
+        say!("{} users in instance {id} ({kind})", HumanCount(all));
+        if before > 0 {
+            say!("going on after {} that are done", HumanCount(before));
+        }
+        Ok(Self {
+            sides,
+            tally,
+            before,
+            progress: Progress::new(all, before),
+            started: Instant::now(),
+        })
+    }
+
+    async fn run(mut self) -> anyhow::Result<ExitCode> {
+        let walked = self.walk().await;
+        self.progress.clear();
+        let done = HumanCount(self.tally.total());
+        walked.with_context(|| {
+            format!("interrupted after {done} users; run it again, and it goes on there")
+        })?;
+        self.try_failed_again().await?;
+        let projection = &self.sides.projection;
+        patiently(|| projection.set_bookmark(bookmarks::BACKFILL, None)).await?;
+        self.summarize();
+        let done = self.tally.missing_email + self.tally.failed() == 0;
+        Ok(if done {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+
+    async fn walk(&mut self) -> anyhow::Result<()> {
+        let walk = self.sides.backend.walk(self.tally.after.clone());
+        let mut pages = Pages::along(Course::All(walk));
+        while let Some(page) = pages.next().await {
+            let Page { users, asked_at } = page?;
+            let outcomes = self.sides.apply(&users, asked_at).await?;
+            for (user, outcome) in users.iter().zip(&outcomes) {
+                self.tally.count(&user.id, outcome);
+            }
+            self.tally.after = users.last().map(|user| user.id.clone());
+            // Only now: what is bookmarked as done is committed.
+            let bookmark = serde_json::to_string(&self.tally)?;
+            let projection = &self.sides.projection;
+            let name = bookmarks::BACKFILL;
+            patiently(|| projection.set_bookmark(name, Some(&bookmark))).await?;
+            self.progress.set(self.tally.total());
+        }
+        Ok(())
+    }
+
+    /// An address may have become free since: of a row that the sync had not written before its own
+    /// user's turn came.
+    async fn try_failed_again(&mut self) -> anyhow::Result<()> {
+        let failed = std::mem::take(&mut self.tally.failed);
+        let ids: Vec<String> = failed.into_keys().collect();
+        let asked_at = Millis::now();
+        let users = self.sides.users(&ids).await?;
+        let outcomes = self.sides.apply(&users, asked_at).await?;
+        for (user, outcome) in users.iter().zip(&outcomes) {
+            self.tally.count(&user.id, outcome);
+        }
+        // Of whoever was deleted meanwhile there is nothing to bring.
+        self.tally.current += (ids.len() - users.len()) as u64;
+        Ok(())
+    }
+
+    fn summarize(&self) {
+        let tally = &self.tally;
+        let total = tally.total();
+        let took = self.started.elapsed();
+        #[expect(clippy::cast_precision_loss, reason = "a number of users")]
+        let rate = (total - self.before) as f64 / took.as_secs_f64();
+        for (what, count) in [
+            ("created", tally.created),
+            ("updated", tally.updated),
+            ("already current", tally.current),
+            ("missing address", tally.missing_email),
+            ("failed", tally.failed()),
+            ("total", total),
+        ] {
+            say!("  {what:<15} {:>11}", HumanCount(count).to_string());
+        }
+        let took = humantime::format_duration(rounded(took));
+        say!("in {took}, {rate:.0} users/s");
+        for (clerk_id, why) in tally.failed.iter().take(MOST_SHOWN) {
+            say!("\nfailed: {clerk_id}\n  {why}");
+        }
+        if tally.missing_email > 0 {
+            say!(
+                "\nUsers without an address have no row. To give them one, with a placeholder as\n\
+                 their address, set MISSING_EMAIL=placeholder for the worker too."
+            );
+        }
+        if tally.failed() > 0 {
+            say!("\nRun it again when the cause is gone: what is done is passed over quickly.");
+        }
+    }
+}
+
+/// What was left by a former backfill, if it can go on there: nothing can, behind a user who was
+/// deleted meanwhile.
+async fn resumable(sides: &Sides, left: Tally) -> anyhow::Result<Option<Tally>> {
+    let Some(after) = &left.after else {
+        return Ok(None);
+    };
+    Ok(sides.backend.user(after).await?.map(|_| left))
+}
+
+/// To the tenth of a second.
+pub(crate) fn rounded(time: Duration) -> Duration {
+    let tenths = u64::try_from(time.as_millis() / 100).unwrap_or(u64::MAX);
+    Duration::from_millis(tenths.saturating_mul(100))
+}

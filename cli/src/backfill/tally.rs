@@ -1,0 +1,66 @@
+//! How far a backfill is, and what became of the users so far: kept in the database page by page,
+//! so that a backfill that was killed goes on where it was.
+
+use std::collections::BTreeMap;
+
+use clerk_sync_pipeline::telemetry::Label as _;
+use clerk_sync_projection::SnapshotOutcome;
+use serde::{Deserialize, Serialize};
+
+/// Failed users that are remembered, to be tried again at the end: a few, among many who are not.
+/// More than that have a common cause that does not go away meanwhile.
+const MOST_FAILED: usize = 1_000;
+
+/// A bookmark.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Tally {
+    /// Of which instance.
+    pub(super) instance: String,
+    /// The last user that is done.
+    pub(super) after: Option<String>,
+    pub(super) created: u64,
+    pub(super) updated: u64,
+    pub(super) current: u64,
+    pub(super) missing_email: u64,
+    /// Failed users that are not remembered.
+    more_failed: u64,
+    /// The others, with the reason.
+    pub(super) failed: BTreeMap<String, String>,
+}
+
+impl Tally {
+    pub(super) fn of(instance: &str) -> Self {
+        Self {
+            instance: instance.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn count(&mut self, clerk_id: &str, outcome: &SnapshotOutcome) {
+        match outcome {
+            SnapshotOutcome::Created => self.created += 1,
+            SnapshotOutcome::Updated => self.updated += 1,
+            // Whatever is newer than Clerk's answer came from Clerk.
+            SnapshotOutcome::Current | SnapshotOutcome::Stale | SnapshotOutcome::Deleted => {
+                self.current += 1;
+            }
+            SnapshotOutcome::MissingEmail => self.missing_email += 1,
+            SnapshotOutcome::Failed(failure) => {
+                if self.failed.len() < MOST_FAILED {
+                    let why = format!("{}: {}", failure.reason.as_str(), failure.detail);
+                    self.failed.insert(clerk_id.to_owned(), why);
+                } else {
+                    self.more_failed += 1;
+                }
+            }
+        }
+    }
+
+    pub(super) fn failed(&self) -> u64 {
+        self.failed.len() as u64 + self.more_failed
+    }
+
+    pub(super) fn total(&self) -> u64 {
+        self.created + self.updated + self.current + self.missing_email + self.failed()
+    }
+}

@@ -1,0 +1,266 @@
+//! Clerk on one side, the application's database on the other: what a command needs that has to do
+//! with both.
+
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clerk_sync_clerk::backend::{
+    ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, Instance, MAX_IDS, SecretKey, User,
+};
+use clerk_sync_entity::bookmarks;
+use clerk_sync_pipeline::{Millis, retry::Backoff, secret::ServerUrl, telemetry::Metrics};
+use clerk_sync_projection::{
+    MissingEmail, Projection, ProjectionConfig, Snapshot, SnapshotOutcome, Unavailable,
+    change::Rules, database,
+};
+use clerk_sync_worker::config::{SessionArgs, database_url};
+use tokio::time::{Instant, sleep};
+
+use crate::data::{self, DataFolder};
+
+/// Database connections of a command: one at work, one to answer `/readyz`, one to spare.
+const CONNECTIONS: u32 = 3;
+/// How long the database may be away before a command gives up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many users of the first and of the last are looked up at Clerk, where nobody knows of which
+/// instance the rows are. One call has room for both.
+const SAMPLE: u64 = MAX_IDS as u64 / 2;
+/// Most users in one transaction.
+pub(crate) const BATCH: usize = 250;
+
+/// The two sides' settings.
+#[derive(Clone, clap::Args)]
+pub(crate) struct SidesArgs {
+    /// The Clerk instance's secret key: sk_live_… or sk_test_…
+    #[arg(
+        long,
+        env,
+        hide_env_values = true,
+        value_name = "KEY",
+        help_heading = "Clerk"
+    )]
+    clerk_secret_key: SecretKey,
+    /// Where Clerk's Backend API is
+    #[arg(long, env, default_value = DEFAULT_API_URL, value_name = "URL", value_parser = api_url, help_heading = "Clerk")]
+    clerk_api_url: ApiUrl,
+    /// The only Clerk instance that the rows may be of (ins_…)
+    #[arg(long, env, value_name = "ID", help_heading = "Clerk")]
+    clerk_instance_id: Option<String>,
+    /// From now on the rows are of this key's instance, whichever they came from
+    #[arg(long, help_heading = "Clerk")]
+    adopt_instance: bool,
+    /// The application's database: postgres://… or sqlite:…
+    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url, help_heading = "Database")]
+    database_url: Option<ServerUrl>,
+    /// The data folder of `clerk-sync up`, when there is no DATABASE_URL
+    #[arg(long, env = "CLERK_SYNC_DATA", default_value = data::DEFAULT, value_name = "FOLDER", help_heading = "Database")]
+    data: PathBuf,
+    #[command(flatten)]
+    session: SessionArgs,
+    /// Credits granted to a new user, once. 0 grants none
+    #[arg(long, env, default_value_t = 0, value_name = "AMOUNT", value_parser = clap::value_parser!(i32).range(0..), help_heading = "Database")]
+    initial_credits: i32,
+    /// A user without any address: count it, or write `<clerk id>@no-email.invalid`
+    #[arg(
+        long,
+        env,
+        default_value = "dead-letter",
+        value_enum,
+        ignore_case = true,
+        help_heading = "Database"
+    )]
+    missing_email: MissingEmail,
+}
+
+/// Blank is as good as unset: `.env.example` has it so.
+fn api_url(text: &str) -> Result<ApiUrl, String> {
+    match text.trim() {
+        "" => Ok(ApiUrl::default()),
+        text => text.parse(),
+    }
+}
+
+impl SidesArgs {
+    /// The two sides, of which nothing is known yet: not whether they answer, nor whether they
+    /// belong together.
+    pub(crate) async fn open(&self, metrics: Arc<Metrics>) -> anyhow::Result<Unchecked> {
+        let url = match &self.database_url {
+            Some(url) => url.clone(),
+            None => DataFolder::new(&self.data).existing_tables()?,
+        };
+        let prepare = self.session.database_prepared_statements;
+        let db = database::open(&url, CONNECTIONS, prepare)
+            .await
+            .context("DATABASE_URL")?;
+        let config = ProjectionConfig {
+            rules: Rules {
+                missing_email: self.missing_email,
+                instance_id: None,
+            },
+            initial_credits: self.initial_credits,
+        };
+        let mut api = BackendConfig::new(self.clerk_secret_key.clone());
+        api.api_url = self.clerk_api_url.clone();
+        let configured = self.clerk_instance_id.clone().filter(|id| !id.is_empty());
+        Ok(Unchecked {
+            backend: Backend::new(api)?,
+            db: db.clone(),
+            projection: Projection::new(db, config, metrics),
+            configured,
+            adopt: self.adopt_instance,
+        })
+    }
+}
+
+/// Two sides that may not belong together.
+#[derive(Clone)]
+pub(crate) struct Unchecked {
+    backend: Backend,
+    db: database::Database,
+    pub(crate) projection: Projection,
+    configured: Option<String>,
+    adopt: bool,
+}
+
+/// Two sides that belong together.
+#[derive(Clone)]
+pub(crate) struct Sides {
+    pub(crate) backend: Backend,
+    pub(crate) projection: Projection,
+    pub(crate) instance: Instance,
+}
+
+impl Unchecked {
+    /// Makes sure that the tables are there, and that the rows are of the key's instance; remembers
+    /// it then.
+    ///
+    /// # Errors
+    /// A side does not answer, or the two do not belong together.
+    pub(crate) async fn check(self) -> anyhow::Result<Sides> {
+        self.check_tables().await?;
+        let instance = self.backend.instance().await?;
+        let id = &instance.id;
+        if let Some(configured) = self.configured.as_ref().filter(|wanted| *wanted != id) {
+            anyhow::bail!(
+                "CLERK_SECRET_KEY is of instance {id}, and CLERK_INSTANCE_ID says {configured}"
+            );
+        }
+        let name = bookmarks::INSTANCE;
+        let remembered = patiently(|| self.projection.bookmark(name)).await?;
+        match remembered {
+            Some(remembered) if remembered == *id => {}
+            _ if self.adopt => {
+                patiently(|| self.projection.set_bookmark(name, Some(id))).await?;
+            }
+            Some(remembered) => anyhow::bail!(
+                "CLERK_SECRET_KEY is of instance {id} ({}), and the rows came from {remembered}: is \
+                 it the key of another environment? Nothing was changed. If the rows are to be of \
+                 {id} from now on, say --adopt-instance",
+                instance.kind
+            ),
+            None => {
+                self.check_sample(&instance).await?;
+                // Who may not write this may look all the same.
+                if let Err(unavailable) = self.projection.note_instance(id).await {
+                    tracing::warn!(%unavailable, "the Clerk instance cannot be noted");
+                }
+            }
+        }
+        Ok(Sides {
+            backend: self.backend,
+            projection: self.projection,
+            instance,
+        })
+    }
+
+    async fn check_tables(&self) -> anyhow::Result<()> {
+        let pending = async {
+            let transaction = self.db.begin().await?;
+            clerk_sync_migration::pending(&transaction).await
+        };
+        let pending = pending.await.context("the database cannot be asked")?;
+        anyhow::ensure!(
+            pending.is_empty(),
+            "the database lacks {}: run `clerk-sync migrate up`",
+            pending.join(", ")
+        );
+        Ok(())
+    }
+
+    /// Ids of users are never used twice, so an instance that knows none of the rows is another one.
+    async fn check_sample(&self, instance: &Instance) -> anyhow::Result<()> {
+        let sample = patiently(|| self.projection.sample(SAMPLE)).await?;
+        if sample.is_empty() || !self.backend.users_by_id(&sample).await?.is_empty() {
+            return Ok(());
+        }
+        let rows = match sample.len() {
+            1 => "the only row".to_owned(),
+            some => format!("all of {some} rows that were looked at"),
+        };
+        anyhow::bail!(
+            "instance {} ({}) does not know {rows}: is CLERK_SECRET_KEY of another environment? \
+             Nothing was changed. If its users are to be here, say --adopt-instance",
+            instance.id,
+            instance.kind
+        )
+    }
+}
+
+impl Sides {
+    /// Applies users, at most [`BATCH`] at once.
+    pub(crate) async fn apply(
+        &self,
+        users: &[User],
+        asked_at: Millis,
+    ) -> Result<Vec<SnapshotOutcome>, Unavailable> {
+        let mut outcomes = Vec::with_capacity(users.len());
+        for some in users.chunks(BATCH) {
+            let snapshots = snapshots(some, asked_at);
+            outcomes.extend(patiently(|| self.projection.apply_snapshots(&snapshots)).await?);
+        }
+        Ok(outcomes)
+    }
+
+    /// Asks for users by their ids, however many.
+    pub(crate) async fn users(&self, ids: &[String]) -> anyhow::Result<Vec<User>> {
+        let mut users = Vec::new();
+        let mut seen = HashSet::new();
+        for some in ids.chunks(MAX_IDS) {
+            let answered = self.backend.users_by_id(some).await?;
+            users.extend(
+                answered
+                    .into_iter()
+                    .filter(|user| seen.insert(user.id.clone())),
+            );
+        }
+        Ok(users)
+    }
+}
+
+/// What Clerk answered, for the projection.
+pub(crate) fn snapshots(users: &[User], asked_at: Millis) -> Vec<Snapshot<'_>> {
+    let snapshot = |user| present(user, asked_at);
+    users.iter().map(snapshot).collect()
+}
+
+pub(crate) fn present(user: &User, asked_at: Millis) -> Snapshot<'_> {
+    Snapshot::Present {
+        user: user.json.get().as_bytes(),
+        asked_at,
+    }
+}
+
+/// Asks the database again while it is away, for a minute.
+pub(crate) async fn patiently<T, F>(mut ask: impl FnMut() -> F) -> Result<T, Unavailable>
+where
+    F: Future<Output = Result<T, Unavailable>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    let mut backoff = Backoff::weather();
+    loop {
+        match ask().await {
+            Err(_) if Instant::now() < deadline => sleep(backoff.next_delay()).await,
+            answer => return answer,
+        }
+    }
+}
