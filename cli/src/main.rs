@@ -23,6 +23,7 @@ mod pages;
 mod process;
 mod progress;
 mod prove;
+mod reconcile;
 mod scratch;
 mod send;
 mod setup;
@@ -52,6 +53,7 @@ enum Command {
     Migrate(migrate::MigrateCommand),
     Setup(setup::SetupArgs),
     Backfill(backfill::BackfillArgs),
+    Reconcile(Box<reconcile::ReconcileArgs>),
     Prove(prove::ProveArgs),
     Bench(bench::BenchArgs),
     #[command(subcommand)]
@@ -75,6 +77,7 @@ fn main() -> ExitCode {
         Command::Migrate(command) => migrate::run(command),
         Command::Setup(args) => setup::run(args),
         Command::Backfill(args) => backfill::run(args),
+        Command::Reconcile(args) => reconcile::run(*args),
         Command::DeadLetters(command) => dead_letters::run(&command),
         Command::Prove(args) => prove::run(args),
         Command::Bench(args) => bench::run(args),

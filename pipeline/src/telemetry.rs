@@ -10,8 +10,8 @@ use std::{
 };
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
@@ -173,6 +173,39 @@ labels! {
     }
 }
 
+labels! {
+    /// How a user's row can differ from what Clerk has.
+    pub enum DriftKind {
+        /// Clerk has the user, and there is no row.
+        Missing => "missing",
+        /// The row is older than Clerk's user, or somebody else has changed it.
+        Stale => "stale",
+        /// There is a row, and Clerk has no such user.
+        Ghost => "ghost",
+        /// The row is of a user of Clerk's, and the sync has never written it.
+        Unmanaged => "unmanaged",
+    }
+}
+
+/// One gauge for each value of a label.
+pub struct Gauges<L>(Vec<IntGauge>, PhantomData<L>);
+
+impl<L: Label> Gauges<L> {
+    fn register(registry: &Registry, name: &str, help: &str, label: &str) -> Self {
+        let family = register(registry, IntGaugeVec::new(Opts::new(name, help), &[label]));
+        let each = L::ALL
+            .iter()
+            .map(|value| family.with_label_values(&[value.as_str()]));
+        Self(each.collect(), PhantomData)
+    }
+
+    /// The gauge of one value.
+    #[must_use]
+    pub fn get(&self, value: L) -> &IntGauge {
+        &self.0[value.index()]
+    }
+}
+
 /// One counter for each value of a label, found without a lookup.
 pub struct Counters<L>(Vec<IntCounter>, PhantomData<L>);
 
@@ -245,6 +278,10 @@ pub struct Metrics {
     pub email_reassignments: IntCounter,
     /// `clerk_sync_queue_connected`: 1 while every connection to the queue is up.
     pub queue_connected: IntGauge,
+    /// `clerk_sync_drift_users{kind}`: what the last reconciliation has left.
+    pub drift_users: Gauges<DriftKind>,
+    /// `clerk_sync_last_reconciliation_timestamp_seconds`: Unix time, 0 before the first.
+    pub last_reconciliation: Gauge,
     /// How many connections to the queue are not up.
     queue_down: Mutex<i64>,
 }
@@ -362,6 +399,17 @@ impl Metrics {
                     "clerk_sync_queue_connected",
                     "1 while every connection to the queue is up.",
                 ),
+            ),
+            drift_users: Gauges::register(
+                r,
+                "clerk_sync_drift_users",
+                "Users whose rows differ from Clerk's, as the last reconciliation left them.",
+                "kind",
+            ),
+            last_reconciliation: gauge(
+                r,
+                "clerk_sync_last_reconciliation_timestamp_seconds",
+                "Unix time of the last reconciliation that came to its end, 0 before the first.",
             ),
             queue_down: Mutex::new(0),
             registry,
@@ -534,6 +582,8 @@ mod tests {
             "clerk_sync_sync_latency_seconds_count 0",
             "clerk_sync_email_reassignments_total 0",
             "clerk_sync_queue_connected 0",
+            "clerk_sync_drift_users{kind=\"ghost\"} 0",
+            "clerk_sync_last_reconciliation_timestamp_seconds 0",
         ] {
             assert!(text.lines().any(|found| found == line), "no line `{line}`");
         }

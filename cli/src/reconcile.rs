@@ -1,0 +1,156 @@
+//! `clerk-sync reconcile`: whether the rows are still as Clerk has them.
+//!
+//! All users are walked along, then all rows; both in pages, whatever their number. Who differs is
+//! a suspect, who is looked at again before it is said. Writing, if it is asked for, goes through
+//! the projection, as everything does.
+
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use clerk_sync_pipeline::{
+    Millis,
+    config::{self, ProcessArgs},
+    telemetry::Metrics,
+};
+
+use crate::{
+    progress::Progress,
+    sides::{Sides, SidesArgs, patiently},
+};
+
+mod confirm;
+mod mend;
+mod report;
+mod walk;
+mod watch;
+mod wording;
+
+use mend::MaxDeletes;
+use report::Report;
+
+/// Exit code when rows have drifted.
+const EXIT_DRIFT: u8 = 3;
+/// What is added to `--since`: an `updated_at` is a little older than what it is read by.
+const OVERLAP: Duration = Duration::from_secs(60);
+
+/// Compare every row with Clerk, and mend what has drifted
+///
+/// It finds users without a row (missing), rows that are not as Clerk's user is (stale), rows of
+/// users that Clerk has no more (ghost), and rows of Clerk's users that the sync has never written
+/// (unmanaged). Each is looked at again before it is reported: what changes meanwhile is no drift.
+#[derive(Clone, clap::Args)]
+#[command(after_help = "\
+Examples:
+  clerk-sync reconcile
+  clerk-sync reconcile --fix
+  clerk-sync reconcile --since 25h --json
+  clerk-sync reconcile --watch 1h --fix
+
+Exit codes: 0 no drift, or none that is left, 3 drift, 1 failed, 64 not
+configured.")]
+pub(crate) struct ReconcileArgs {
+    /// Mend it: write what is missing or stale, take over what is unmanaged, delete ghosts
+    #[arg(long)]
+    fix: bool,
+    /// Most rows that --fix may delete, as a number or a share of all; with more ghosts than that,
+    /// none is deleted
+    #[arg(long, default_value = "1%", value_name = "ROWS")]
+    max_deletes: MaxDeletes,
+    /// Look only at users that changed in this time: 25h, 7days. Finds no ghosts
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    since: Option<Duration>,
+    /// How long a webhook may be on its way before its user counts as drifted
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    settle: Duration,
+    /// As JSON, whose shape docs/RECONCILE.md has
+    #[arg(long, conflicts_with = "watch")]
+    json: bool,
+    /// Stay, and compare again after this time: 1h. With metrics on the admin port
+    #[arg(long, value_name = "TIME", value_parser = some_time, conflicts_with = "adopt_instance")]
+    watch: Option<Duration>,
+    #[command(flatten)]
+    sides: SidesArgs,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+fn some_time(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if time.is_zero() {
+        return Err("use a time above 0".to_owned());
+    }
+    Ok(time)
+}
+
+pub(crate) fn run(args: ReconcileArgs) -> ExitCode {
+    if let Some(every) = args.watch {
+        return config::start(&args.process.clone(), |shutdown| {
+            watch::watch(args, every, shutdown)
+        });
+    }
+    crate::finish(async move {
+        let sides = args.sides.open(Arc::new(Metrics::new(0))).await?;
+        let sides = sides.check().await?;
+        let users = sides.backend.count().await?;
+        let progress = match args.since {
+            Some(_) => Progress::silent(),
+            None => Progress::new(users, 0),
+        };
+        let report = Box::pin(reconcile(&sides, &args, progress)).await?;
+        if args.json {
+            say!("{}", report.json()?);
+        } else {
+            wording::tell(&report, args.fix);
+        }
+        Ok(match report.left_in_all() {
+            0 => ExitCode::SUCCESS,
+            _ => EXIT_DRIFT.into(),
+        })
+    })
+}
+
+/// One comparison, under way.
+struct Reconciliation<'a> {
+    sides: &'a Sides,
+    progress: Progress,
+    report: Report,
+    settle: Duration,
+    mends: bool,
+    most_deletes: u64,
+    /// Ghosts that are to be deleted.
+    ghosts: Vec<String>,
+}
+
+async fn reconcile(
+    sides: &Sides,
+    args: &ReconcileArgs,
+    progress: Progress,
+) -> anyhow::Result<Report> {
+    let started = Instant::now();
+    let rows = patiently(|| sides.projection.count_rows()).await?;
+    let since = args.since.map(|time| {
+        let time = i64::try_from((time + OVERLAP).as_millis()).unwrap_or(i64::MAX);
+        Millis(Millis::now().0.saturating_sub(time).max(0))
+    });
+    let mut reconciliation = Reconciliation {
+        sides,
+        progress,
+        report: Report::new(&sides.instance.id, rows, since),
+        settle: args.settle,
+        mends: args.fix,
+        most_deletes: args.max_deletes.of(rows),
+        ghosts: Vec::new(),
+    };
+    match since {
+        None => reconciliation.walk_all().await?,
+        Some(since) => reconciliation.walk_changed(since).await?,
+    }
+    reconciliation.delete_ghosts().await?;
+    reconciliation.progress.clear();
+    let mut report = reconciliation.report;
+    report.took = started.elapsed();
+    Ok(report)
+}

@@ -1,0 +1,150 @@
+//! The second look: only what has not changed meanwhile, and still differs, has drifted.
+//!
+//! While Clerk is walked along, its users go on changing, and their webhooks are on the way. So a
+//! suspect is asked for again by its id, after a time in which its webhook should have arrived, and
+//! its row is read after Clerk's answer.
+
+use std::collections::HashMap;
+
+use clerk_sync_clerk::backend::{ApiError, MAX_IDS, User};
+use clerk_sync_pipeline::{Millis, telemetry::DriftKind};
+use clerk_sync_projection::{Snapshot, Standing};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::time::{Instant, sleep_until};
+
+use super::Reconciliation;
+use crate::sides::{patiently, present};
+
+/// How many users are asked for at a time, each by itself.
+const AT_A_TIME: usize = 8;
+/// How far ahead of ours Clerk's clock may be.
+const CLOCKS_MS: i64 = 5_000;
+
+/// A user who may have drifted.
+pub(super) struct Suspect {
+    pub(super) clerk_id: String,
+    /// Clerk's `updated_at` when it was noticed; `None` when there was a row, and nobody at Clerk.
+    pub(super) updated_at: Option<i64>,
+    pub(super) noticed: Instant,
+}
+
+impl Suspect {
+    pub(super) fn present(user: &User) -> Self {
+        Self {
+            clerk_id: user.id.clone(),
+            updated_at: Some(user.updated_at),
+            noticed: Instant::now(),
+        }
+    }
+}
+
+/// A user who has.
+pub(super) struct Drifted {
+    pub(super) clerk_id: String,
+    pub(super) kind: DriftKind,
+    /// What to add for a person.
+    pub(super) detail: &'static str,
+    /// Clerk's answer; `None` for a ghost.
+    pub(super) user: Option<User>,
+    pub(super) asked_at: Millis,
+}
+
+impl Reconciliation<'_> {
+    /// Looks again at suspects, and takes those that have drifted on record.
+    pub(super) async fn confirm(&mut self, suspects: Vec<Suspect>) -> anyhow::Result<()> {
+        for some in suspects.chunks(MAX_IDS) {
+            if let Some(last) = some.last() {
+                sleep_until(last.noticed + self.settle).await;
+            }
+            let asked_at = Millis::now();
+            let answers = self.ask_again(some).await?;
+            let told: Vec<Snapshot<'_>> = some
+                .iter()
+                .zip(&answers)
+                .map(|(suspect, answer)| match answer {
+                    Some(user) => present(user, asked_at),
+                    None => Snapshot::Gone {
+                        clerk_id: &suspect.clerk_id,
+                    },
+                })
+                .collect();
+            let projection = &self.sides.projection;
+            let standings = patiently(|| projection.compare(&told)).await?;
+            let mut drifted = Vec::new();
+            for ((suspect, user), standing) in some.iter().zip(answers).zip(standings) {
+                drifted.extend(self.judge(suspect, user, &standing, asked_at));
+            }
+            self.take_on_record(drifted).await?;
+        }
+        Ok(())
+    }
+
+    /// What Clerk says now of each. Only a 404 for a user alone says that it is gone.
+    async fn ask_again(&self, suspects: &[Suspect]) -> Result<Vec<Option<User>>, ApiError> {
+        let backend = &self.sides.backend;
+        let ids: Vec<&str> = suspects.iter().map(|it| it.clerk_id.as_str()).collect();
+        let found = backend.users_by_id(&ids).await?;
+        let mut found: HashMap<String, User> =
+            found.into_iter().map(|it| (it.id.clone(), it)).collect();
+        let answers: Vec<_> = ids
+            .into_iter()
+            .map(|id| {
+                let found = found.remove(id);
+                async move {
+                    match found {
+                        Some(user) => Ok(Some(user)),
+                        None => backend.user(id).await,
+                    }
+                }
+            })
+            .collect();
+        stream::iter(answers)
+            .buffered(AT_A_TIME)
+            .try_collect()
+            .await
+    }
+
+    fn judge(
+        &mut self,
+        suspect: &Suspect,
+        user: Option<User>,
+        standing: &Standing,
+        asked_at: Millis,
+    ) -> Option<Drifted> {
+        let changed_meanwhile = match (suspect.updated_at, &user) {
+            // Deleted since.
+            (Some(_), None) => true,
+            (Some(before), Some(user)) if user.updated_at != before => true,
+            (_, Some(user)) => {
+                let run = self.report.started_at.0..=asked_at.0 + CLOCKS_MS;
+                run.contains(&user.updated_at)
+            }
+            (None, None) => false,
+        };
+        let (kind, detail) = match standing {
+            _ if changed_meanwhile => return None,
+            Standing::Missing => (DriftKind::Missing, ""),
+            Standing::Buried => (
+                DriftKind::Missing,
+                "remembered as deleted: will not come back",
+            ),
+            Standing::Stale => (DriftKind::Stale, ""),
+            Standing::Ghost => (DriftKind::Ghost, ""),
+            Standing::Unmanaged if user.is_some() => (DriftKind::Unmanaged, ""),
+            Standing::Unmanaged => {
+                self.report.strangers += 1;
+                return None;
+            }
+            Standing::Current | Standing::Newer | Standing::MissingEmail | Standing::Refused(_) => {
+                return None;
+            }
+        };
+        Some(Drifted {
+            clerk_id: suspect.clerk_id.clone(),
+            kind,
+            detail,
+            user,
+            asked_at,
+        })
+    }
+}
