@@ -123,7 +123,9 @@ impl Backfill {
             for (user, outcome) in users.iter().zip(&outcomes) {
                 self.tally.count(&user.id, outcome);
             }
-            self.tally.after = users.last().map(|user| user.id.clone());
+            if let Some(last) = users.last() {
+                self.tally.after = Some(last.id.clone());
+            }
             // Only now: what is bookmarked as done is committed.
             let bookmark = serde_json::to_string(&self.tally)?;
             let projection = &self.sides.projection;

@@ -1,5 +1,7 @@
 //! Pages of users, fetched ahead: while one is at work, the next is on its way.
 
+use std::collections::HashMap;
+
 use clerk_sync_clerk::backend::{ApiError, ChangedWalk, User, Walk};
 use clerk_sync_pipeline::Millis;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -32,6 +34,14 @@ impl Course {
     }
 }
 
+/// Takes out whom the page before had too: two pages may overlap. Returns whom this page has.
+fn take_out_known(users: &mut Vec<User>, before: &HashMap<String, i64>) -> HashMap<String, i64> {
+    let here = users.iter().map(|user| (user.id.clone(), user.updated_at));
+    let here: HashMap<String, i64> = here.collect();
+    users.retain(|user| before.get(&user.id) != Some(&user.updated_at));
+    here
+}
+
 /// A walk that goes ahead.
 pub(crate) struct Pages {
     pages: mpsc::Receiver<Result<Page, ApiError>>,
@@ -42,11 +52,15 @@ impl Pages {
     pub(crate) fn along(mut course: Course) -> Self {
         let (sender, pages) = mpsc::channel(AHEAD);
         let walking = tokio::spawn(async move {
+            let mut before = HashMap::new();
             loop {
                 let asked_at = Millis::now();
                 let page = match course.next_page().await.transpose() {
                     None => return,
-                    Some(page) => page.map(|users| Page { users, asked_at }),
+                    Some(page) => page.map(|mut users| {
+                        before = take_out_known(&mut users, &before);
+                        Page { users, asked_at }
+                    }),
                 };
                 let failed = page.is_err();
                 if sender.send(page).await.is_err() || failed {

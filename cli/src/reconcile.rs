@@ -28,6 +28,7 @@ mod walk;
 mod watch;
 mod wording;
 
+use confirm::Suspect;
 use mend::MaxDeletes;
 use report::Report;
 
@@ -120,6 +121,8 @@ struct Reconciliation<'a> {
     settle: Duration,
     mends: bool,
     most_deletes: u64,
+    /// Who is to be looked at again.
+    suspects: Vec<Suspect>,
     /// Ghosts that are to be deleted.
     ghosts: Vec<String>,
 }
@@ -142,12 +145,14 @@ async fn reconcile(
         settle: args.settle,
         mends: args.fix,
         most_deletes: args.max_deletes.of(rows),
+        suspects: Vec::new(),
         ghosts: Vec::new(),
     };
     match since {
         None => reconciliation.walk_all().await?,
         Some(since) => reconciliation.walk_changed(since).await?,
     }
+    reconciliation.confirm().await?;
     reconciliation.delete_ghosts().await?;
     reconciliation.progress.clear();
     let mut report = reconciliation.report;

@@ -15,6 +15,7 @@
 )]
 mod harness;
 
+mod backfill;
 mod bench;
 mod cluster;
 mod connecting;
@@ -24,5 +25,6 @@ mod faults;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod operator;
+mod reconcile;
 mod rights;
 mod story;

@@ -50,8 +50,9 @@ pub(super) struct Drifted {
 }
 
 impl Reconciliation<'_> {
-    /// Looks again at suspects, and takes those that have drifted on record.
-    pub(super) async fn confirm(&mut self, suspects: Vec<Suspect>) -> anyhow::Result<()> {
+    /// Looks again at the suspects so far, and takes those that have drifted on record.
+    pub(super) async fn confirm(&mut self) -> anyhow::Result<()> {
+        let suspects = std::mem::take(&mut self.suspects);
         for some in suspects.chunks(MAX_IDS) {
             if let Some(last) = some.last() {
                 sleep_until(last.noticed + self.settle).await;

@@ -68,7 +68,6 @@ impl Reconciliation<'_> {
         mut saw: impl FnMut(&User),
     ) -> anyhow::Result<()> {
         let mut pages = Pages::along(course);
-        let mut suspects = Vec::new();
         while let Some(page) = pages.next().await {
             let Page { users, asked_at } = page?;
             users.iter().for_each(&mut saw);
@@ -78,17 +77,17 @@ impl Reconciliation<'_> {
                 let standings = patiently(|| projection.compare(&told)).await?;
                 for (user, standing) in some.iter().zip(standings) {
                     if self.is_suspicious(&standing) {
-                        suspects.push(Suspect::present(user));
+                        self.suspects.push(Suspect::present(user));
                     }
                 }
             }
             self.report.users += users.len() as u64;
             self.progress.set(self.report.users);
-            if suspects.len() >= MOST_SUSPECTS {
-                self.confirm(std::mem::take(&mut suspects)).await?;
+            if self.suspects.len() >= MOST_SUSPECTS {
+                self.confirm().await?;
             }
         }
-        self.confirm(suspects).await
+        Ok(())
     }
 
     fn is_suspicious(&mut self, standing: &Standing) -> bool {
@@ -112,23 +111,22 @@ impl Reconciliation<'_> {
 
     async fn walk_rows(&mut self, seen: &Seen) -> anyhow::Result<()> {
         let mut after = String::new();
-        let mut suspects = Vec::new();
         loop {
             let projection = &self.sides.projection;
             let rows = patiently(|| projection.rows_after(&after, ROWS)).await?;
             let Some(last) = rows.last() else {
-                return self.confirm(suspects).await;
+                return Ok(());
             };
             after.clone_from(&last.clerk_id);
             let noticed = Instant::now();
             let unseen = rows.into_iter().filter(|row| !seen.has(&row.clerk_id));
-            suspects.extend(unseen.map(|row| Suspect {
+            self.suspects.extend(unseen.map(|row| Suspect {
                 clerk_id: row.clerk_id,
                 updated_at: None,
                 noticed,
             }));
-            if suspects.len() >= MOST_SUSPECTS {
-                self.confirm(std::mem::take(&mut suspects)).await?;
+            if self.suspects.len() >= MOST_SUSPECTS {
+                self.confirm().await?;
             }
         }
     }

@@ -5,8 +5,6 @@ use std::collections::BTreeMap;
 use clerk_sync_pipeline::Millis;
 use clerk_sync_projection::Snapshot;
 use clerk_sync_simulator::Event;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::case::Damage;
 
@@ -15,18 +13,8 @@ const DAY: i64 = 86_400_000;
 
 /// Each user that ever was, as the last of these events has it: its JSON, or that it is gone.
 pub(super) struct Asked {
-    users: BTreeMap<String, Option<Box<RawValue>>>,
+    users: BTreeMap<String, Option<String>>,
     asked_at: Millis,
-}
-
-#[derive(Deserialize)]
-struct Envelope {
-    data: Box<RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Session {
-    user: Box<RawValue>,
 }
 
 impl Asked {
@@ -34,20 +22,14 @@ impl Asked {
     pub(super) fn after(events: &[Event]) -> Self {
         let mut users = BTreeMap::new();
         for event in events {
-            let Some(clerk_id) = &event.clerk_id else {
+            let told = event.deletes() || event.user().is_some();
+            let Some(clerk_id) = event.clerk_id.clone().filter(|_| told) else {
                 continue;
             };
-            let data = || {
-                serde_json::from_slice::<Envelope>(&event.body)
-                    .unwrap()
-                    .data
-            };
-            let user = match event.event_type {
-                "user.deleted" => None,
-                "user.created" | "user.updated" => Some(data()),
-                _ => Some(serde_json::from_str::<Session>(data().get()).unwrap().user),
-            };
-            users.insert(clerk_id.clone(), user);
+            // Who is gone stays gone, although a session that ends later still carries the user.
+            if users.get(&clerk_id) != Some(&None) {
+                users.insert(clerk_id, event.user());
+            }
         }
         let changes = events.iter().filter_map(Event::updated_at);
         Self {
@@ -67,7 +49,7 @@ impl Asked {
             .iter()
             .map(|(clerk_id, user)| match user {
                 Some(user) => Snapshot::Present {
-                    user: user.get().as_bytes(),
+                    user: user.as_bytes(),
                     asked_at: self.asked_at,
                 },
                 None => Snapshot::Gone { clerk_id },
