@@ -53,7 +53,7 @@ pub(crate) struct BackfillArgs {
 pub(crate) fn run(args: BackfillArgs) -> ExitCode {
     crate::finish(async move {
         let sides = args.sides.open(Arc::new(Metrics::new(0))).await?;
-        let backfill = Backfill::begin(sides.check().await?, args.restart).await?;
+        let backfill = Backfill::begin(sides.check(true).await?, args.restart).await?;
         Box::pin(backfill.run()).await
     })
 }

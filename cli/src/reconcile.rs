@@ -94,7 +94,7 @@ pub(crate) fn run(args: ReconcileArgs) -> ExitCode {
     }
     crate::finish(async move {
         let sides = args.sides.open(Arc::new(Metrics::new(0))).await?;
-        let sides = sides.check().await?;
+        let sides = sides.check(args.fix).await?;
         let users = sides.backend.count().await?;
         let progress = match args.since {
             Some(_) => Progress::silent(),

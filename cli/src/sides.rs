@@ -104,7 +104,6 @@ impl SidesArgs {
         let configured = self.clerk_instance_id.clone().filter(|id| !id.is_empty());
         Ok(Unchecked {
             backend: Backend::new(api)?,
-            db: db.clone(),
             projection: Projection::new(db, config, metrics),
             configured,
             adopt: self.adopt_instance,
@@ -116,7 +115,6 @@ impl SidesArgs {
 #[derive(Clone)]
 pub(crate) struct Unchecked {
     backend: Backend,
-    db: database::Database,
     pub(crate) projection: Projection,
     configured: Option<String>,
     adopt: bool,
@@ -131,13 +129,18 @@ pub(crate) struct Sides {
 }
 
 impl Unchecked {
-    /// Makes sure that the tables are there, and that the rows are of the key's instance; remembers
-    /// it then.
+    /// Makes sure that the tables are there, can be written to if they are to be, and that the rows
+    /// are of the key's instance; remembers it then.
     ///
     /// # Errors
     /// A side does not answer, or the two do not belong together.
-    pub(crate) async fn check(self) -> anyhow::Result<Sides> {
-        self.check_tables().await?;
+    pub(crate) async fn check(self, writes: bool) -> anyhow::Result<Sides> {
+        let name = bookmarks::INSTANCE;
+        // Without patience: a table or a right that is missing does not come by itself.
+        let remembered = self.projection.bookmark(name).await?;
+        if writes {
+            self.projection.ping().await?;
+        }
         let instance = self.backend.instance().await?;
         let id = &instance.id;
         if let Some(configured) = self.configured.as_ref().filter(|wanted| *wanted != id) {
@@ -145,8 +148,6 @@ impl Unchecked {
                 "CLERK_SECRET_KEY is of instance {id}, and CLERK_INSTANCE_ID says {configured}"
             );
         }
-        let name = bookmarks::INSTANCE;
-        let remembered = patiently(|| self.projection.bookmark(name)).await?;
         match remembered {
             Some(remembered) if remembered == *id => {}
             _ if self.adopt => {
@@ -171,20 +172,6 @@ impl Unchecked {
             projection: self.projection,
             instance,
         })
-    }
-
-    async fn check_tables(&self) -> anyhow::Result<()> {
-        let pending = async {
-            let transaction = self.db.begin().await?;
-            clerk_sync_migration::pending(&transaction).await
-        };
-        let pending = pending.await.context("the database cannot be asked")?;
-        anyhow::ensure!(
-            pending.is_empty(),
-            "the database lacks {}: run `clerk-sync migrate up`",
-            pending.join(", ")
-        );
-        Ok(())
     }
 
     /// Ids of users are never used twice, so an instance that knows none of the rows is another one.

@@ -1,4 +1,5 @@
--- The role that clerk-sync-worker connects as, with the least rights that suffice. For psql,
+-- The role that clerk-sync-worker connects as, with the least rights that suffice; they suffice for
+-- `clerk-sync backfill` and `clerk-sync reconcile` too. For psql,
 -- as the owner of the application's tables who may create roles, or as a superuser:
 --
 --   clerk-sync migrate up                           # before: it makes the schema clerk_sync

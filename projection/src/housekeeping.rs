@@ -104,14 +104,16 @@ impl Projection {
         }
     }
 
-    /// Asks the same of every statement of a worker, the one that prunes the ledger too.
+    /// Asks the same of every statement that is run with a worker's rights: also of those that prune
+    /// the ledger, and that remember something of the whole.
     ///
     /// # Errors
     /// As for [`Projection::ping`].
     pub async fn is_fit(&self) -> Result<(), Unavailable> {
         self.ping().await?;
         self.would_run(&plan::of_pruning(self.backend(), Utc::now()))
-            .await
+            .await?;
+        self.would_run(&plan::of_bookmarks(self.backend())).await
     }
 
     /// With the reason why no connection can be made, if that is what it is about.

@@ -5,7 +5,7 @@
 //! asked for cannot differ from what is needed. SQLite knows no rights, and the plan of a statement
 //! that it has seen before is not made anew: there the tables are looked at.
 
-use clerk_sync_entity::{credits, processed_events, user_versions, users};
+use clerk_sync_entity::{bookmarks, credits, processed_events, user_versions, users};
 use sea_orm::{
     DbBackend, StatementBuilder,
     prelude::{DateTime, DateTimeUtc},
@@ -44,6 +44,25 @@ pub(crate) fn of_pruning(backend: DbBackend, before: DateTimeUtc) -> String {
         DbBackend::Postgres => without_waiting(&of(&processed_events::prune(backend, before, 1))),
         _ => look(backend, false),
     }
+}
+
+/// Whether what is remembered of the whole could be read and written.
+pub(crate) fn of_bookmarks(backend: DbBackend) -> String {
+    if backend != DbBackend::Postgres {
+        let mut look = Query::select();
+        look.expr(Expr::val(1))
+            .from(bookmarks::table(backend))
+            .limit(0);
+        return backend.build(&look).to_string();
+    }
+    let now = DateTimeUtc::UNIX_EPOCH;
+    let plans = [
+        of(&bookmarks::find(backend, NOBODY)),
+        of(&bookmarks::put(backend, NOBODY, NOBODY, now)),
+        of(&bookmarks::put_first(backend, NOBODY, NOBODY, now)),
+        of(&bookmarks::remove(backend, NOBODY)),
+    ];
+    without_waiting(&plans.join("; "))
 }
 
 /// A statement is planned under the locks that it would run under, and who asks wants to know soon.

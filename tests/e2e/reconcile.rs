@@ -14,6 +14,7 @@ use crate::{
     harness::{
         SOON, eventually,
         process::{Env, Process, run},
+        rights::Role,
         servers::TestDb,
     },
 };
@@ -390,4 +391,41 @@ async fn a_simulated_instance_has_no_drift_and_loses_what_is_planted() {
     assert_eq!((exit, drift(&report)), (0, [0, users, 0, 0]), "{report}");
     is_as_the_simulator_says(&db, &history).await;
     db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_workers_role_suffices_for_both_commands() {
+    let (db, clerk) = (
+        TestDb::postgres().await.migrated().await,
+        production().await,
+    );
+    let who = clerk.fill(20);
+    let role = Role::new(&db, &[]).await;
+    let mut env = between(&clerk, &db);
+    env.insert("DATABASE_URL", role.url.expose().to_string());
+    let (exit, said) = backfill(&env, &[]).await;
+    assert_eq!(exit, 0, "{said}");
+    db.execute(&format!(
+        r#"DELETE FROM users WHERE "clerkId" = '{}'"#,
+        who[0]
+    ))
+    .await;
+    clerk.remove(&who[1]);
+    let (exit, report) = reconcile(&env, &["--fix"]).await;
+    assert_eq!((exit, drift(&report)), (0, [1, 0, 1, 0]), "{report}");
+
+    // A right that is missing is told at once, with the cure.
+    let rights = role.rights(&db).await;
+    let updates = |right: &&String| right.starts_with("UPDATE") && right.contains("user_versions");
+    let right = rights
+        .iter()
+        .find(updates)
+        .unwrap_or_else(|| panic!("{rights:#?}"));
+    role.take(&db, right).await;
+    let (exit, said) = backfill(&env, &[]).await;
+    assert_eq!(exit, 1, "{said}");
+    assert!(said.contains("deploy/postgres/roles.sql"), "{said}");
+    let (exit, _) = reconcile(&env, &[]).await;
+    assert_eq!(exit, 0, "to look is no writing");
+    role.remove(db).await;
 }

@@ -50,7 +50,7 @@ async fn again_and_again(
         let began = Instant::now();
         // Checked each time: the key, or the database behind the URL, may become another one.
         let compared = async {
-            let sides = sides.clone().check().await?;
+            let sides = sides.clone().check(args.fix).await?;
             reconcile(&sides, args, Progress::silent()).await
         };
         let next = match Box::pin(compared).await {

@@ -171,6 +171,31 @@ async fn every_query_is_served_by_an_index() {
             vec!["users_clerkId_key".into()],
         ),
         ("grant", plans(&db, &credits::grant(grants)).await, vec![]),
+        (
+            "held",
+            plans(&db, &user_versions::held(POSTGRES, &clerk_ids)).await,
+            vec!["user_versions_pkey".into()],
+        ),
+        (
+            "the first users",
+            plans(&db, &user_versions::ends(POSTGRES, 50)[0]).await,
+            vec!["user_versions_pkey".into()],
+        ),
+        (
+            "the last users",
+            plans(&db, &user_versions::ends(POSTGRES, 50)[1]).await,
+            vec!["user_versions_pkey".into()],
+        ),
+        (
+            "rows",
+            plans(&db, &users::rows(&clerk_ids)).await,
+            vec!["users_clerkId_key".into()],
+        ),
+        (
+            "list_after",
+            plans(&db, &users::list_after(POSTGRES, "user_5", 2000)).await,
+            vec!["users_clerkId_key".into(), "user_versions_pkey".into()],
+        ),
     ];
     for (query, plans, indexes) in cases {
         for plan in plans {
@@ -246,6 +271,9 @@ async fn every_query_on_a_file_is_served_by_an_index() {
         sqlite.build(&processed_events::outcomes(sqlite, &["msg_1", "msg_2"])),
         sqlite.build(&processed_events::prune(sqlite, middle, 1000)),
         sqlite.build(&users::holders(sqlite, &["1@example.com", "2@example.com"])),
+        sqlite.build(&users::rows(&["user_1", "user_2"])),
+        sqlite.build(&users::list_after(sqlite, "user_5", 2000)),
+        sqlite.build(&user_versions::held(sqlite, &["user_1", "user_2"])),
         sqlite.build(&users::release(sqlite, &["user_1", "user_2"])),
         sqlite.build(&users::delete(sqlite, &["user_1", "user_2"])),
     ];

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
+use clerk_sync_entity::bookmarks;
 use clerk_sync_pipeline::{
     Event, EventId, EventType, Millis,
     secret::ServerUrl,
     telemetry::{Metrics, Outcome},
 };
-use clerk_sync_projection::{Projection, ProjectionConfig, Unavailable, database};
+use clerk_sync_projection::{Projection, ProjectionConfig, Snapshot, Unavailable, database};
 use sea_orm::{ConnectionTrait as _, prelude::ChronoUtc};
 
 use crate::harness::{
-    clerk::{Letter, created, deleted, updated},
+    clerk::{self, Letter, created, deleted, updated},
     rights::Role,
     servers::{TestDb, unique},
 };
@@ -37,7 +38,7 @@ async fn projection(url: &ServerUrl, initial_credits: i32) -> Projection {
     Projection::new(db, config, Arc::new(Metrics::new(0)))
 }
 
-/// All that a worker does to its database, and what each step left in `users`.
+/// All that is done to the database with a worker's rights, and what each step left in `users`.
 async fn everything(projection: &Projection) -> Result<(), Unavailable> {
     let (one, two) = (
         format!("user_1_{}", unique()),
@@ -61,6 +62,23 @@ async fn everything(projection: &Projection) -> Result<(), Unavailable> {
     projection.record(&[(&late, Outcome::Retried)]).await?;
     projection.would_take(&late).await?;
     projection.prune(ChronoUtc::now()).await?;
+    // A backfill and a reconciliation.
+    let user = clerk::user(&unique(), &format!("{}@a.example", unique()), 1).to_string();
+    let there = Snapshot::Present {
+        user: user.as_bytes(),
+        asked_at: Millis::now(),
+    };
+    let snapshots = [there, Snapshot::Gone { clerk_id: &two }];
+    projection.compare(&snapshots).await?;
+    projection.apply_snapshots(&snapshots).await?;
+    projection.rows_after("", 10).await?;
+    projection.count_rows().await?;
+    projection.sample(10).await?;
+    projection.note_instance("ins_test").await?;
+    for value in [Some("somewhere"), None] {
+        projection.set_bookmark(bookmarks::BACKFILL, value).await?;
+        projection.bookmark(bookmarks::BACKFILL).await?;
+    }
     Ok(())
 }
 
