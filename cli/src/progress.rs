@@ -1,11 +1,12 @@
 //! How far a walk is: a bar in a terminal, a line now and then elsewhere.
 
 use std::{
+    fmt,
     io::{IsTerminal as _, Write as _},
     time::{Duration, Instant},
 };
 
-use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
 
 /// Time between lines, where there is no terminal.
 const EVERY: Duration = Duration::from_secs(10);
@@ -25,8 +26,13 @@ impl Progress {
     pub(crate) fn new(total: u64, first: u64) -> Self {
         let bar = ProgressBar::new(total).with_position(first);
         // 80 columns, for a million users.
-        let style = "{bar:24} {human_pos}/{human_len} {per_sec:>14} {eta:>4} left";
-        bar.set_style(ProgressStyle::with_template(style).expect("a constant template"));
+        let style = "{bar:24} {human_pos}/{human_len} {rate:>9} {eta:>4} left";
+        let style = ProgressStyle::with_template(style).expect("a constant template");
+        bar.set_style(
+            style.with_key("rate", |state: &ProgressState, to: &mut dyn fmt::Write| {
+                let _ = write!(to, "{:.0}/s", state.per_sec());
+            }),
+        );
         bar.reset_eta();
         let terminal = std::io::stderr().is_terminal();
         Self {

@@ -187,8 +187,11 @@ async fn no_more_rows_are_deleted_than_allowed(db: TestDb) {
     .await;
     let env = between(&clerk, &db);
     // One of a hundred of 199 rows: two.
+    let asked = clerk.requests(Endpoint::User);
     let (exit, report) = reconcile(&env, &["--fix"]).await;
     assert_eq!((exit, drift(&report)), (3, [1, 0, 5, 0]), "{report}");
+    // Each is confirmed by a 404 of its own.
+    assert_eq!(clerk.requests(Endpoint::User) - asked, 5);
     assert_eq!(report["max_deletes_exceeded"], 2);
     assert_eq!(
         report["left"], 5,
