@@ -7,7 +7,6 @@ use anyhow::Context as _;
 use clerk_sync_clerk::backend::{
     ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, Instance, MAX_IDS, SecretKey, User,
 };
-use clerk_sync_entity::bookmarks;
 use clerk_sync_pipeline::{Millis, retry::Backoff, secret::ServerUrl, telemetry::Metrics};
 use clerk_sync_projection::{
     MissingEmail, Projection, ProjectionConfig, Snapshot, SnapshotOutcome, Unavailable,
@@ -18,13 +17,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::data::{self, DataFolder};
 
+mod instance;
+
 /// Database connections of a command: one at work, one to answer `/readyz`, one to spare.
 const CONNECTIONS: u32 = 3;
 /// How long the database may be away before a command gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many users of the first and of the last are looked up at Clerk, where nobody knows of which
-/// instance the rows are. One call has room for both.
-const SAMPLE: u64 = MAX_IDS as u64 / 2;
 /// Most users in one transaction.
 pub(crate) const BATCH: usize = 250;
 
@@ -126,71 +124,6 @@ pub(crate) struct Sides {
     pub(crate) backend: Backend,
     pub(crate) projection: Projection,
     pub(crate) instance: Instance,
-}
-
-impl Unchecked {
-    /// Makes sure that the tables are there, can be written to if they are to be, and that the rows
-    /// are of the key's instance; remembers it then.
-    ///
-    /// # Errors
-    /// A side does not answer, or the two do not belong together.
-    pub(crate) async fn check(self, writes: bool) -> anyhow::Result<Sides> {
-        let name = bookmarks::INSTANCE;
-        // Without patience: a table or a right that is missing does not come by itself.
-        let remembered = self.projection.bookmark(name).await?;
-        if writes {
-            self.projection.ping().await?;
-        }
-        let instance = self.backend.instance().await?;
-        let id = &instance.id;
-        if let Some(configured) = self.configured.as_ref().filter(|wanted| *wanted != id) {
-            anyhow::bail!(
-                "CLERK_SECRET_KEY is of instance {id}, and CLERK_INSTANCE_ID says {configured}"
-            );
-        }
-        match remembered {
-            Some(remembered) if remembered == *id => {}
-            _ if self.adopt => {
-                patiently(|| self.projection.set_bookmark(name, Some(id))).await?;
-            }
-            Some(remembered) => anyhow::bail!(
-                "CLERK_SECRET_KEY is of instance {id} ({}), and the rows came from {remembered}: is \
-                 it the key of another environment? Nothing was changed. If the rows are to be of \
-                 {id} from now on, say --adopt-instance",
-                instance.kind
-            ),
-            None => {
-                self.check_sample(&instance).await?;
-                // Who may not write this may look all the same.
-                if let Err(unavailable) = self.projection.note_instance(id).await {
-                    tracing::warn!(%unavailable, "the Clerk instance cannot be noted");
-                }
-            }
-        }
-        Ok(Sides {
-            backend: self.backend,
-            projection: self.projection,
-            instance,
-        })
-    }
-
-    /// Ids of users are never used twice, so an instance that knows none of the rows is another one.
-    async fn check_sample(&self, instance: &Instance) -> anyhow::Result<()> {
-        let sample = patiently(|| self.projection.sample(SAMPLE)).await?;
-        if sample.is_empty() || !self.backend.users_by_id(&sample).await?.is_empty() {
-            return Ok(());
-        }
-        let rows = match sample.len() {
-            1 => "the only row".to_owned(),
-            some => format!("all of {some} rows that were looked at"),
-        };
-        anyhow::bail!(
-            "instance {} ({}) does not know {rows}: is CLERK_SECRET_KEY of another environment? \
-             Nothing was changed. If its users are to be here, say --adopt-instance",
-            instance.id,
-            instance.kind
-        )
-    }
 }
 
 impl Sides {

@@ -5,8 +5,10 @@ use sea_orm::sea_query::{
 };
 use sea_orm::{DbBackend, DeriveIden, prelude::*};
 
-/// Of which Clerk instance the rows are: its id.
+/// Of which Clerk instance the rows are, as a command has made sure: its id.
 pub const INSTANCE: &str = "instance";
+/// Which Clerk instance the first event came from: its id.
+pub const FIRST_INSTANCE: &str = "first_instance";
 /// How far a backfill is that has not ended: JSON of `clerk-sync backfill`.
 pub const BACKFILL: &str = "backfill";
 

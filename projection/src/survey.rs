@@ -104,13 +104,13 @@ impl Projection {
         set.await
     }
 
-    /// Remembers, for good, of which instance the rows are, unless that is known already.
+    /// Remembers which instance the first event came from, unless that is known already.
     ///
     /// # Errors
     /// The weather.
     pub async fn note_instance(&self, id: &str) -> Result<(), Unavailable> {
         let backend = self.db.pool.get_database_backend();
-        let name = bookmarks::INSTANCE;
+        let name = bookmarks::FIRST_INSTANCE;
         self.write_one(bookmarks::put_first(backend, name, id, Utc::now()))
             .await
     }

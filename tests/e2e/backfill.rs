@@ -348,7 +348,18 @@ async fn a_key_of_another_instance_is_refused(db: TestDb) {
         _ => "clerk_sync.bookmarks",
     };
     db.execute(&format!("DELETE FROM {table}")).await;
-    refused(&between(&other, &db), "does not know all of 30 rows").await;
+    refused(&between(&other, &db), "knows 0 of 30 users").await;
+    // An event of its own proves nothing against the rows.
+    let note = |id| {
+        format!("INSERT INTO {table} VALUES ('first_instance', '{id}', '2026-01-01 00:00:00+00')")
+    };
+    db.execute(&note("ins_example")).await;
+    refused(
+        &between(&other, &db),
+        "the first event came from ins_example",
+    )
+    .await;
+    assert_eq!(backfill(&between(&ours, &db), &[]).await.0, 0);
     // Said in the settings.
     let mut env = between(&ours, &db);
     env.insert("CLERK_INSTANCE_ID", "ins_else".to_owned());

@@ -126,7 +126,7 @@ async fn rows_are_listed_in_pages_with_whether_they_are_ours(db: &Db) {
 
 async fn the_first_instance_is_remembered_and_no_other(db: &Db) {
     let projection = db.projection();
-    let remembered = || projection.bookmark(bookmarks::INSTANCE);
+    let remembered = || projection.bookmark(bookmarks::FIRST_INSTANCE);
     assert_eq!(remembered().await.unwrap(), None);
     for id in ["ins_first", "ins_second"] {
         projection.note_instance(id).await.unwrap();
@@ -137,7 +137,10 @@ async fn the_first_instance_is_remembered_and_no_other(db: &Db) {
 async fn the_instance_of_events_is_noted_once(db: &Db) {
     let projection = db.projection();
     db.apply_by(&projection, &[user("a").created("m1")]).await;
-    let remembered = projection.bookmark(bookmarks::INSTANCE).await.unwrap();
+    let remembered = projection
+        .bookmark(bookmarks::FIRST_INSTANCE)
+        .await
+        .unwrap();
     assert_eq!(
         remembered.as_deref(),
         Some("ins_37dGaoGwOSfyBmSM0pBr10zx7PA")

@@ -1,0 +1,88 @@
+//! Whether a key and a database belong together: an instance that is mixed up must not fill a table
+//! with strangers, nor empty it.
+
+use clerk_sync_clerk::backend::{Instance, MAX_IDS};
+use clerk_sync_entity::bookmarks;
+
+use super::{Sides, Unchecked, patiently};
+
+/// How many users of the first and of the last are looked up at Clerk. One call has room for both.
+const SAMPLE: u64 = MAX_IDS as u64 / 2;
+
+impl Unchecked {
+    /// Makes sure that the tables are there, can be written to if they are to be, and that the rows
+    /// are of the key's instance; remembers it then.
+    ///
+    /// # Errors
+    /// A side does not answer, or the two do not belong together.
+    pub(crate) async fn check(self, writes: bool) -> anyhow::Result<Sides> {
+        // Without patience: a table or a right that is missing does not come by itself.
+        let remembered = self.projection.bookmark(bookmarks::INSTANCE).await?;
+        if writes {
+            self.projection.ping().await?;
+        }
+        let instance = self.backend.instance().await?;
+        let (id, kind) = (&instance.id, instance.kind);
+        if let Some(configured) = self.configured.as_ref().filter(|wanted| *wanted != id) {
+            anyhow::bail!(
+                "CLERK_SECRET_KEY is of instance {id}, and CLERK_INSTANCE_ID says {configured}"
+            );
+        }
+        match remembered {
+            Some(remembered) if remembered == *id => {}
+            _ if self.adopt => self.remember(&instance).await?,
+            Some(remembered) => anyhow::bail!(
+                "CLERK_SECRET_KEY is of instance {id} ({kind}), and the rows came from \
+                 {remembered}: is it the key of another environment? Nothing was changed. If the \
+                 rows are to be of {id} from now on, say --adopt-instance"
+            ),
+            None => {
+                self.check_rows(&instance).await?;
+                // Who may not write may look all the same.
+                if let Err(error) = self.remember(&instance).await
+                    && writes
+                {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Sides {
+            backend: self.backend,
+            projection: self.projection,
+            instance,
+        })
+    }
+
+    async fn remember(&self, instance: &Instance) -> anyhow::Result<()> {
+        let id = Some(instance.id.as_str());
+        self.projection
+            .set_bookmark(bookmarks::INSTANCE, id)
+            .await?;
+        Ok(())
+    }
+
+    /// Where no command has been before: the events' own word if it is for this instance, else the
+    /// rows'. An event may be an example or have come from somewhere else; but ids of users are
+    /// never used twice, so an instance that knows most of the rows is theirs.
+    async fn check_rows(&self, instance: &Instance) -> anyhow::Result<()> {
+        let noted = self.projection.bookmark(bookmarks::FIRST_INSTANCE).await?;
+        if noted.as_ref() == Some(&instance.id) {
+            return Ok(());
+        }
+        let sample = patiently(|| self.projection.sample(SAMPLE)).await?;
+        let known = self.backend.users_by_id(&sample).await?.len();
+        if known * 2 > sample.len() || sample.is_empty() {
+            return Ok(());
+        }
+        let noted = noted.map(|id| format!(" (the first event came from {id})"));
+        anyhow::bail!(
+            "CLERK_SECRET_KEY is of instance {} ({}), which knows {known} of {} users that were \
+             looked at{}: is it the key of another environment? Nothing was changed. If the rows \
+             are to be of this instance from now on, say --adopt-instance",
+            instance.id,
+            instance.kind,
+            sample.len(),
+            noted.unwrap_or_default()
+        )
+    }
+}
