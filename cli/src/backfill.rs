@@ -5,11 +5,7 @@
 //! is kept in the database after each page. Going over what is done already would be right too,
 //! and at most 500 users of it are: but a million take Clerk some quarter of an hour.
 
-use std::{
-    process::ExitCode,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::Context as _;
 use clerk_sync_entity::bookmarks;
@@ -18,7 +14,7 @@ use indicatif::HumanCount;
 
 use crate::{
     pages::{Course, Page, Pages},
-    progress::Progress,
+    progress::{Progress, in_words},
     sides::{Sides, SidesArgs, patiently},
 };
 
@@ -168,8 +164,7 @@ impl Backfill {
         ] {
             say!("  {what:<15} {:>11}", HumanCount(count).to_string());
         }
-        let took = humantime::format_duration(rounded(took));
-        say!("in {took}, {rate:.0} users/s");
+        say!("in {}, {rate:.0} users/s", in_words(took));
         for (clerk_id, why) in tally.failed.iter().take(MOST_SHOWN) {
             say!("\nfailed: {clerk_id}\n  {why}");
         }
@@ -192,10 +187,4 @@ async fn resumable(sides: &Sides, left: Tally) -> anyhow::Result<Option<Tally>> 
         return Ok(None);
     };
     Ok(sides.backend.user(after).await?.map(|_| left))
-}
-
-/// To the tenth of a second.
-pub(crate) fn rounded(time: Duration) -> Duration {
-    let tenths = u64::try_from(time.as_millis() / 100).unwrap_or(u64::MAX);
-    Duration::from_millis(tenths.saturating_mul(100))
 }

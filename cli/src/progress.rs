@@ -84,3 +84,12 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 }
+
+/// `3.7 s`, `12m 5s`.
+pub(crate) fn in_words(time: Duration) -> String {
+    if time < Duration::from_secs(60) {
+        format!("{:.1} s", time.as_secs_f64())
+    } else {
+        humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
+    }
+}

@@ -4,14 +4,14 @@ use clerk_sync_pipeline::telemetry::{DriftKind, Label as _};
 use indicatif::HumanCount;
 
 use super::report::{Report, rfc3339};
-use crate::backfill::rounded;
+use crate::progress::in_words;
 
 /// Users of each kind that are shown.
 const MOST_SHOWN: usize = 10;
 
 pub(super) fn tell(report: &Report, mends: bool) {
     let (users, rows) = (HumanCount(report.users), HumanCount(report.rows));
-    let took = humantime::format_duration(rounded(report.took));
+    let took = in_words(report.took);
     say!("instance {}", report.instance);
     match report.since {
         None => say!("{users} users, {rows} rows, compared in {took}\n"),
