@@ -4,6 +4,7 @@
 
 mod failures;
 mod limits;
+mod token;
 mod users;
 mod walks;
 
