@@ -10,7 +10,7 @@ use clerk_sync_pipeline::{
 };
 use http::uri::PathAndQuery;
 
-use crate::{verify::Verifier, webhook::ANSWER_WITHIN};
+use crate::{server::PortLimits, verify::Verifier, webhook::ANSWER_WITHIN};
 
 /// Room for verifying and answering, beside the body and the queue's confirm.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
@@ -83,6 +83,16 @@ pub struct IngestArgs {
     /// Most bytes of bodies that come in several pieces, but room for one; of more, likewise
     #[arg(long, env, default_value = "67108864", value_name = "BYTES", value_parser = bytes)]
     pub max_buffered_bytes: usize,
+}
+
+impl IngestArgs {
+    pub(crate) fn limits(&self) -> PortLimits {
+        PortLimits {
+            head_timeout: self.head_timeout,
+            idle_timeout: self.idle_timeout,
+            max_connections: self.max_connections,
+        }
+    }
 }
 
 /// What to do about a wrong signing secret.

@@ -3,7 +3,6 @@
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use clerk_sync_pipeline::queue::Publish;
 use http::{HeaderValue, Request, Response, Version, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{body::Incoming, service::service_fn};
@@ -22,9 +21,9 @@ use crate::{
     activity::{Activity, CROWDED, Limits, Verdict},
     crowd::Crowd,
     drain::Drain,
+    handler::Handler,
     refusal::Refusal,
     socket::Socket,
-    webhook::Webhook,
 };
 
 /// Largest head, and the largest read: hyper keeps both in one buffer.
@@ -53,9 +52,9 @@ const CROWDED_LINGER: Duration = Duration::from_millis(250);
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// What all connections share.
-pub(crate) struct Connections<P> {
+pub(crate) struct Connections<H> {
     http: auto::Builder<Streams>,
-    webhook: Webhook<P>,
+    handler: H,
     limits: Limits,
     crowd: Crowd,
     drain: Drain,
@@ -71,10 +70,10 @@ enum End {
     Stuck,
 }
 
-impl<P: Publish> Connections<P> {
+impl<H: Handler> Connections<H> {
     /// `streams` owns the requests of HTTP/2 connections.
     pub(crate) fn new(
-        webhook: Webhook<P>,
+        handler: H,
         limits: Limits,
         crowd: Crowd,
         drain: Drain,
@@ -82,7 +81,7 @@ impl<P: Publish> Connections<P> {
     ) -> Self {
         Self {
             http: http(streams),
-            webhook,
+            handler,
             limits,
             crowd,
             drain,
@@ -100,7 +99,7 @@ impl<P: Publish> Connections<P> {
         match end {
             End::Served => close(stream, self.linger()).await,
             End::SlowHead => {
-                self.webhook.count_slow_head();
+                self.handler.count_slow_head();
                 say_too_slow(stream, self.linger()).await;
             }
             // What it has not read by now is dropped with it.
@@ -186,7 +185,7 @@ impl<P: Publish> Connections<P> {
         let _serving = activity.begin(&request);
         let is_http1 = request.version() < Version::HTTP_2;
         let refuse = self.drain.is_over();
-        let mut response = self.webhook.answer(request, started, refuse).await;
+        let mut response = self.handler.answer(request, started, refuse).await;
         // The client should bring its next request elsewhere; but those that wait behind this one
         // are answered first.
         if self.drain.has_begun() && is_http1 && !activity.has_more_waiting() {

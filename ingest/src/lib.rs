@@ -14,6 +14,7 @@ mod crowd;
 mod drain;
 mod envelope;
 mod files;
+mod handler;
 mod key;
 mod places;
 pub mod process;
@@ -25,7 +26,8 @@ pub mod verify;
 mod webhook;
 
 pub use config::IngestArgs;
-pub use server::run;
+pub use handler::{Handler, Neighbour};
+pub use server::{PortLimits, run, run_beside, serve};
 
 /// What only the fuzz targets (tests/properties), the benches and the guard of allocations need.
 #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! The webhook port: accept, hand over, and stop without cutting anyone off.
+//! A port: accept, hand over, and stop without cutting anyone off.
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
@@ -12,8 +12,15 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    activity::Limits, config::IngestArgs, connection::Connections, crowd::Crowd, drain::Drain,
-    files, verify::Verifier, webhook::Webhook,
+    activity::Limits,
+    config::IngestArgs,
+    connection::Connections,
+    crowd::Crowd,
+    drain::Drain,
+    files,
+    handler::{Beside, Handler, Neighbour},
+    verify::Verifier,
+    webhook::Webhook,
 };
 
 /// How long open connections are still served as if nothing had happened, except that each answer
@@ -23,12 +30,7 @@ const DRAIN_LINGER: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves webhooks on `listener` until `shutdown` is requested and every open connection has come
-/// to its end.
-///
-/// Answering, closing and waiting each have a time limit, so it returns within about 15 s of the
-/// request; the caller's grace period is the last resort.
-///
-/// Raises the process's limit of open files when that is needed for `args.max_connections`.
+/// to its end; see [`serve`].
 pub async fn run<P: Publish>(
     args: IngestArgs,
     verifier: Verifier,
@@ -37,16 +39,59 @@ pub async fn run<P: Publish>(
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
 ) {
+    let limits = args.limits();
+    let webhook = Webhook::new(args, verifier, publisher, metrics);
+    serve(webhook, limits, listener, shutdown).await;
+}
+
+/// Serves webhooks, and on the same port the paths of a neighbour, if there is one; see [`serve`].
+pub async fn run_beside<P: Publish, N: Neighbour>(
+    args: IngestArgs,
+    verifier: Verifier,
+    listener: TcpListener,
+    publisher: P,
+    metrics: Arc<Metrics>,
+    neighbour: Option<N>,
+    shutdown: Shutdown,
+) {
+    let limits = args.limits();
+    let webhook = Webhook::new(args, verifier, publisher, metrics);
+    serve(Beside { webhook, neighbour }, limits, listener, shutdown).await;
+}
+
+/// Limits of a port.
+#[derive(Clone, Copy, Debug)]
+pub struct PortLimits {
+    /// Longest time from the first byte of a request's head to its last.
+    pub head_timeout: Duration,
+    /// Longest time that a connection may rest between requests.
+    pub idle_timeout: Duration,
+    /// Most open connections.
+    pub max_connections: usize,
+}
+
+/// Serves `handler` on `listener` until `shutdown` is requested and every open connection has come
+/// to its end.
+///
+/// Answering, closing and waiting each have a time limit, so it returns within about 15 s of the
+/// request; the caller's grace period is the last resort.
+///
+/// Raises the process's limit of open files when that is needed for the connections.
+pub async fn serve<H: Handler>(
+    handler: H,
+    limits: PortLimits,
+    listener: TcpListener,
+    shutdown: Shutdown,
+) {
     let tasks = TaskTracker::new();
     let drain = Drain::default();
-    let crowd = Crowd::new(files::room_for(args.max_connections));
-    let limits = Limits {
-        head: args.head_timeout,
-        idle: args.idle_timeout,
-    };
+    let crowd = Crowd::new(files::room_for(limits.max_connections));
     let connections = Arc::new(Connections::new(
-        Webhook::new(args, verifier, publisher, metrics),
-        limits,
+        handler,
+        Limits {
+            head: limits.head_timeout,
+            idle: limits.idle_timeout,
+        },
         crowd.clone(),
         drain.clone(),
         tasks.clone(),
@@ -111,7 +156,7 @@ async fn accept(listener: &TcpListener, crowd: &Crowd) -> TcpStream {
             // The client is gone again already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "the webhook port cannot accept");
+                tracing::warn!(%error, "the port cannot accept");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
