@@ -30,6 +30,8 @@ pub struct Session {
     pub user_id: String,
     /// `sess_…`, where the token names it.
     pub session_id: Option<String>,
+    /// `ins_…`, where the token's `kid` names it: the instance that signed.
+    pub instance_id: Option<String>,
 }
 
 /// Checks tokens. One per process: it keeps the keys.
@@ -55,6 +57,7 @@ impl Verifier {
         class::check(&unverified)?;
         let key = self.keys.get(unverified.header.kid.as_deref()).await?;
         let algorithm = self.expected.header(&unverified.header)?;
+        let instance_id = unverified.header.kid.clone();
         let claims = unverified.verify(&key, algorithm)?;
         // Nothing above has looked at a claim, but for its being a machine's.
         self.expected.claims(&claims, now)?;
@@ -65,6 +68,7 @@ impl Verifier {
         Ok(Session {
             user_id: user_id.to_owned(),
             session_id: form::text(claims.sid.as_ref()).map(str::to_owned),
+            instance_id,
         })
     }
 }

@@ -15,6 +15,7 @@
 //! concurrent writers lock them in one order.
 
 pub mod bookmarks;
+pub mod accounts;
 pub mod credits;
 pub mod designs;
 pub mod images;

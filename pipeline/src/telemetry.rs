@@ -144,6 +144,58 @@ labels! {
 }
 
 labels! {
+    /// What applications ask of the API.
+    pub enum ApiEndpoint {
+        /// `GET /api/users/me`
+        Me => "me",
+        /// `POST /api/users/sync`
+        Sync => "sync",
+        /// Any other path.
+        Other => "other",
+    }
+}
+
+labels! {
+    /// How the API answered.
+    pub enum ApiOutcome {
+        /// 200: the user's row. 204 to a preflight that is allowed.
+        Answered => "answered",
+        /// 400, 405, 408 or 413: not a request of this API, or too slow.
+        BadRequest => "bad_request",
+        /// 401: nobody is signed in.
+        Unauthenticated => "unauthenticated",
+        /// 403: another site sent the browser.
+        ForeignOrigin => "foreign_origin",
+        /// 404: another path, or Clerk has no such user.
+        NotFound => "not_found",
+        /// 409 or 422: the row cannot be written.
+        Refused => "refused",
+        /// 502 or 503: Clerk does not answer, or not as it should.
+        ClerkUnavailable => "clerk_unavailable",
+        /// 503: the database does not answer.
+        DatabaseUnavailable => "database_unavailable",
+        /// 503: too much at a time, or stopping.
+        Overloaded => "overloaded",
+    }
+}
+
+labels! {
+    /// What Clerk's Backend API answered when a single user was asked for.
+    pub enum ClerkFetch {
+        /// The user.
+        Found => "found",
+        /// There is none.
+        Gone => "gone",
+        /// No answer in time, or 5xx.
+        Unavailable => "unavailable",
+        /// The instance's limit is used up.
+        RateLimited => "rate_limited",
+        /// The key is refused, or the answer is not Clerk's.
+        Refused => "refused",
+    }
+}
+
+labels! {
     /// What the worker asks of the database.
     pub enum DbOperation {
         /// A batch in one transaction.
@@ -276,6 +328,12 @@ pub struct Metrics {
     pub dead_letters: Counters<Reason>,
     /// `clerk_sync_email_reassignments_total`
     pub email_reassignments: IntCounter,
+    /// `clerk_sync_api_requests_total{endpoint,outcome}`
+    pub api_requests: CounterGrid<ApiEndpoint, ApiOutcome>,
+    /// `clerk_sync_api_duration_seconds`: head complete to answer.
+    pub api_duration: Histogram,
+    /// `clerk_sync_clerk_fetches_total{outcome}`: users asked for, one by one.
+    pub clerk_fetches: Counters<ClerkFetch>,
     /// `clerk_sync_queue_connected`: 1 while every connection to the queue is up.
     pub queue_connected: IntGauge,
     /// `clerk_sync_drift_users{kind}`: what the last reconciliation has left.
@@ -392,6 +450,24 @@ impl Metrics {
                     "clerk_sync_email_reassignments_total",
                     "Rows given a placeholder because a newer user holds their address.",
                 ),
+            ),
+            api_requests: CounterGrid::register(
+                r,
+                "clerk_sync_api_requests_total",
+                "Requests of applications by endpoint and how they were answered.",
+                ["endpoint", "outcome"],
+            ),
+            api_duration: histogram(
+                r,
+                "clerk_sync_api_duration_seconds",
+                "Time from the head of an application's request to its answer.",
+                REQUEST_BUCKETS,
+            ),
+            clerk_fetches: Counters::register(
+                r,
+                "clerk_sync_clerk_fetches_total",
+                "Users asked of Clerk's Backend API for an application, by its answer.",
+                "outcome",
             ),
             queue_connected: register(
                 r,
@@ -581,6 +657,9 @@ mod tests {
             "clerk_sync_queue_latency_seconds_count 0",
             "clerk_sync_sync_latency_seconds_count 0",
             "clerk_sync_email_reassignments_total 0",
+            "clerk_sync_api_requests_total{endpoint=\"me\",outcome=\"clerk_unavailable\"} 0",
+            "clerk_sync_api_duration_seconds_count 0",
+            "clerk_sync_clerk_fetches_total{outcome=\"found\"} 0",
             "clerk_sync_queue_connected 0",
             "clerk_sync_drift_users{kind=\"ghost\"} 0",
             "clerk_sync_last_reconciliation_timestamp_seconds 0",

@@ -1,0 +1,122 @@
+//! Where fetches are asked for: one at a time for each user, however many wait for it, and not too
+//! often.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use clerk_sync_clerk::token::Session;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::{fetch::Fetcher, refusal::Refusal};
+
+/// Most users that are remembered at once. Each has a token of Clerk's, so nobody makes them up.
+const MOST_USERS: usize = 50_000;
+/// How many are remembered before it is looked who can be forgotten.
+const FIRST_LOOK: usize = 64;
+
+/// The end of a fetch: when, and whether the row is as Clerk has it.
+type Ended = (Instant, Result<(), Refusal>);
+type Fetching = Shared<BoxFuture<'static, Ended>>;
+
+/// Hands out fetches.
+pub(crate) struct Desk {
+    fetcher: Arc<Fetcher>,
+    /// Shortest time between two fetches of one user.
+    floor: Duration,
+    users: Mutex<Users>,
+    /// A fetch is nobody's in particular: who asked first may go away.
+    tasks: TaskTracker,
+}
+
+#[derive(Default)]
+struct Users {
+    fetches: HashMap<String, Fetching>,
+    look_at: usize,
+}
+
+/// What became of a wish for a fetch.
+pub(crate) struct Done {
+    /// How long ago Clerk was asked.
+    pub(crate) age: Duration,
+    pub(crate) outcome: Result<(), Refusal>,
+}
+
+impl Desk {
+    pub(crate) fn new(fetcher: Fetcher, floor: Duration) -> Self {
+        Self {
+            fetcher: Arc::new(fetcher),
+            floor,
+            users: Mutex::default(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Has the user fetched, unless that is being done, or was done just now.
+    pub(crate) async fn fetch(&self, session: Session) -> Done {
+        let fetching = match self.fetching(session) {
+            Ok(fetching) => fetching,
+            Err(refusal) => {
+                return Done {
+                    age: Duration::ZERO,
+                    outcome: Err(refusal),
+                };
+            }
+        };
+        let (ended, outcome) = fetching.await;
+        let age = ended.elapsed();
+        Done { age, outcome }
+    }
+
+    fn fetching(&self, session: Session) -> Result<Fetching, Refusal> {
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fetching) = users.fetches.get(&session.user_id)
+            && !self.is_over(fetching)
+        {
+            return Ok(fetching.clone());
+        }
+        if users.fetches.len() >= users.look_at {
+            users.fetches.retain(|_, fetching| !self.is_over(fetching));
+            users.look_at = (2 * users.fetches.len()).clamp(FIRST_LOOK, MOST_USERS);
+            if users.fetches.len() >= MOST_USERS {
+                return Err(Refusal::Overloaded);
+            }
+        }
+        let fetching = self.begin(session.clone());
+        users.fetches.insert(session.user_id, fetching.clone());
+        Ok(fetching)
+    }
+
+    /// Whether it may be begun anew.
+    fn is_over(&self, fetching: &Fetching) -> bool {
+        let ended = fetching.peek().map(|(ended, _)| ended);
+        ended.is_some_and(|ended| ended.elapsed() >= self.floor)
+    }
+
+    fn begin(&self, session: Session) -> Fetching {
+        let fetcher = self.fetcher.clone();
+        let task = self.tasks.spawn(async move {
+            let outcome = fetcher.fetch(&session).await;
+            (Instant::now(), outcome)
+        });
+        let ended = async {
+            // It is not cancelled, so it only fails with a bug of ours.
+            task.await
+                .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+        };
+        ended.boxed().shared()
+    }
+
+    /// Waits for those that nobody waits for any more.
+    pub(crate) async fn close(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
