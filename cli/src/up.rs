@@ -1,8 +1,15 @@
-//! `clerk-sync up`: ingester and worker in one process.
+//! `clerk-sync up`: ingester, worker and API in one process.
 
-use std::{future::ready, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    future::ready, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr as _, sync::Arc,
+};
 
 use anyhow::Context as _;
+use clerk_sync_api::{
+    Api, ApiArgs,
+    config::{CONNECTIONS as API_CONNECTIONS, Given, given},
+};
+use clerk_sync_clerk::backend::SecretKey;
 use clerk_sync_ingest::{
     IngestArgs,
     config::{older_signing_secret, signing_secret},
@@ -34,7 +41,8 @@ mod prepare;
 
 /// Run everything in one process
 ///
-/// Receives webhooks, queues them, and applies them. Without servers named, queue and tables are
+/// Receives webhooks, queues them, and applies them; with CLERK_SECRET_KEY, it also answers
+/// applications who is signed in. Without servers named, queue and tables are
 /// SQLite files in the data folder, and without a secret one is made there. With AMQP_URL and
 /// DATABASE_URL, RabbitMQ and PostgreSQL are used, and set up.
 #[derive(clap::Args)]
@@ -74,6 +82,16 @@ pub(crate) struct UpArgs {
         value_parser = configured_secret, default_value = ""
     )]
     clerk_webhook_signing_secret: ConfiguredSecret,
+    /// Secret key of the Clerk instance (sk_live_…), from the dashboard: Configure, API keys. With
+    /// it, the API for applications is served on the port of webhooks
+    #[arg(
+        long, env, hide_env_values = true, hide_default_value = true, default_value = "",
+        value_name = "KEY", value_parser = given(SecretKey::from_str),
+        help_heading = "API for applications"
+    )]
+    clerk_secret_key: Given<SecretKey>,
+    #[command(flatten)]
+    api: ApiArgs,
     #[command(flatten)]
     topology: TopologyArgs,
     #[command(flatten)]
@@ -115,6 +133,7 @@ pub(crate) fn run(args: UpArgs) -> ExitCode {
 struct Parts {
     ingest: IngestArgs,
     worker: WorkerArgs,
+    api: Option<(SecretKey, ApiArgs)>,
     verifier: Verifier,
     listener: TcpListener,
     db: Database,
@@ -160,12 +179,15 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new(verifier.secrets()));
     let readiness = Readiness::default();
     let prepare = args.session.database_prepared_statements;
-    let db = database::open(&url, args.worker.connections(), prepare)
+    let api = args.clerk_secret_key.0.take().filter(|_| !args.demo);
+    let connections = args.worker.connections() + api.as_ref().map_or(0, |_| API_CONNECTIONS);
+    let db = database::open(&url, connections, prepare)
         .await
         .context("DATABASE_URL")?;
     let webhook_url = format!("http://{}{}", local(webhooks), args.ingest.webhook_path);
     args.process.admin_listen = admin_listener.local_addr()?;
-    announce(&args, &webhook_url, &url, &folder, made.as_ref());
+    let api_host = api.is_some().then(|| local(webhooks));
+    announce(&args, &webhook_url, api_host, &url, &folder, made.as_ref());
 
     let demo = if args.demo {
         Some(demo::Demo::new(&webhook_url, &secret)?)
@@ -177,6 +199,7 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         listener,
         db,
         demo,
+        api: api.map(|key| (key, args.api)),
         ingest: args.ingest,
         worker: args.worker,
         metrics: metrics.clone(),
@@ -289,6 +312,7 @@ async fn serve<P: Publish, C: Consume>(
     let Parts {
         ingest,
         worker,
+        api,
         verifier,
         listener,
         db,
@@ -299,12 +323,16 @@ async fn serve<P: Publish, C: Consume>(
     let projection = Projection::new(db.clone(), worker.projection(), metrics.clone());
     clerk_sync_worker::watch_database(&projection, readiness);
 
-    let ingester = tokio::spawn(clerk_sync_ingest::run(
+    let api: Option<Api> = api
+        .map(|(key, api)| api.build(&key, db.clone(), projection.clone(), metrics.clone()))
+        .transpose()?;
+    let ingester = tokio::spawn(clerk_sync_ingest::run_beside(
         ingest,
         verifier,
         listener,
         publisher,
         metrics.clone(),
+        api.clone(),
         shutdown.clone(),
     ));
     // Webhooks are received from the first moment; applying begins when the database is there.
@@ -337,6 +365,9 @@ async fn serve<P: Publish, C: Consume>(
         if received.is_err() {
             shutdown.request();
         }
+        if let Some(api) = &api {
+            api.close().await;
+        }
         received
     };
     let showing = async {
@@ -353,12 +384,18 @@ async fn serve<P: Publish, C: Consume>(
 fn announce(
     args: &UpArgs,
     webhook_url: &str,
+    api: Option<SocketAddr>,
     database: &ServerUrl,
     folder: &DataFolder,
     secret: Option<&PathBuf>,
 ) {
     say!("clerk-sync {}", env!("CARGO_PKG_VERSION"));
     say!("  webhooks  {webhook_url}");
+    match api {
+        Some(host) => say!("  api       http://{host}/api/users/me, /sync"),
+        None if args.demo => {}
+        None => say!("  api       off; with CLERK_SECRET_KEY=sk_… it is served too"),
+    }
     match &args.amqp_url {
         Some(nodes) => say!("  queue     {nodes}"),
         None => say!("  queue     {}", folder.queue().display()),

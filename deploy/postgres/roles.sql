@@ -14,6 +14,8 @@
 --   schema    public; where the application's tables are. It is Prisma's `?schema=`, and must be
 --             in the worker's DATABASE_URL too: postgres://…/app?schema=shop
 --   credits   off; on, if INITIAL_CREDITS is set
+--   api       off; on, if the role serves the API for applications too: it counts what belongs to
+--             a user
 --   password  none. For automation; `\password` sends only a hash, which no log can show
 --
 -- Needed beyond this list only if you have made it so: USAGE on the sequence of a column of
@@ -24,6 +26,7 @@
 \if :{?role}    \else \set role    clerk_sync_worker \endif
 \if :{?schema}  \else \set schema  public            \endif
 \if :{?credits} \else \set credits off               \endif
+\if :{?api}     \else \set api     off               \endif
 
 BEGIN;
 
@@ -39,6 +42,14 @@ REVOKE ALL ON :"schema".users FROM :"role";
 SELECT to_regclass(format('%I.credits', :'schema')) IS NOT NULL AS has_credits \gset
 \if :has_credits
 REVOKE ALL ON :"schema".credits FROM :"role";
+\endif
+SELECT to_regclass(format('%I.projects', :'schema')) IS NOT NULL AS has_projects \gset
+\if :has_projects
+REVOKE ALL ON :"schema".projects FROM :"role";
+\endif
+SELECT to_regclass(format('%I.designs', :'schema')) IS NOT NULL AS has_designs \gset
+\if :has_designs
+REVOKE ALL ON :"schema".designs FROM :"role";
 \endif
 
 -- Usually everybody has the first two, by way of PUBLIC; said here for databases that are stricter.
@@ -65,6 +76,18 @@ GRANT SELECT ("id", "clerkId", "email", "name", "imageUrl", "createdAt", "update
 
 \if :credits
 GRANT INSERT ("id", "userId", "amount", "createdAt", "updatedAt") ON :"schema".credits TO :"role";
+\endif
+
+\if :api
+\if :has_credits
+GRANT SELECT ("userId", "amount") ON :"schema".credits TO :"role";
+\endif
+\if :has_projects
+GRANT SELECT ("userId") ON :"schema".projects TO :"role";
+\endif
+\if :has_designs
+GRANT SELECT ("userId") ON :"schema".designs TO :"role";
+\endif
 \endif
 
 COMMIT;

@@ -7,7 +7,6 @@
 //! database.
 
 mod activity;
-mod complaint;
 pub mod config;
 mod connection;
 mod crowd;

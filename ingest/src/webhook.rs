@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use clerk_sync_pipeline::{
+    complaint::Complaint,
     event::Millis,
     queue::{CONFIRM_TIMEOUT, Publish, PublishError},
     telemetry::{Label as _, Metrics, WebhookOutcome},
@@ -16,7 +17,6 @@ use prometheus::IntCounter;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    complaint::Complaint,
     config::IngestArgs,
     places::{GaveWay, Held, Places},
     refusal::Refusal,

@@ -5,6 +5,7 @@
 //! This crate never looks into a body, and knows no database.
 
 pub mod admin;
+pub mod complaint;
 pub mod config;
 pub mod event;
 pub mod lifecycle;

@@ -5,14 +5,14 @@ use std::{
     time::Duration,
 };
 
-use clerk_sync_pipeline::event::Millis;
+use crate::event::Millis;
 
 /// Shortest time between two warnings of one kind.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// Whether it is time to warn again.
 #[derive(Debug, Default)]
-pub(crate) struct Complaint {
+pub struct Complaint {
     said_at: AtomicI64,
     held_back: AtomicU64,
 }
@@ -20,7 +20,7 @@ pub(crate) struct Complaint {
 impl Complaint {
     /// Calls `say` with the number of complaints held back since the last one, unless one was said
     /// in the last 10 s.
-    pub(crate) fn say(&self, now: Millis, say: impl FnOnce(u64)) {
+    pub fn say(&self, now: Millis, say: impl FnOnce(u64)) {
         let said_at = self.said_at.load(Ordering::Relaxed);
         let quiet = i64::try_from(QUIET.as_millis()).unwrap_or(i64::MAX);
         // Of several at the same moment one wins the exchange; a clock set back does not silence.
