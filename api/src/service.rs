@@ -8,7 +8,11 @@ use std::{
 use bytes::Bytes;
 use clerk_sync_clerk::token::TokenError;
 use clerk_sync_ingest::{Handler, Neighbour};
-use clerk_sync_pipeline::telemetry::{ApiEndpoint, ApiOutcome, Label as _, Metrics};
+use clerk_sync_pipeline::{
+    complaint::Complaint,
+    event::Millis,
+    telemetry::{ApiEndpoint, ApiOutcome, Label as _, Metrics},
+};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Body as _, Incoming};
@@ -51,6 +55,9 @@ struct Inner {
     desk: Desk,
     places: Semaphore,
     metrics: Arc<Metrics>,
+    clerk_complaint: Complaint,
+    database_complaint: Complaint,
+    other_complaint: Complaint,
 }
 
 impl Api {
@@ -66,6 +73,9 @@ impl Api {
             desk,
             places: Semaphore::new(MAX_IN_FLIGHT),
             metrics,
+            clerk_complaint: Complaint::default(),
+            database_complaint: Complaint::default(),
+            other_complaint: Complaint::default(),
         }))
     }
 
@@ -102,7 +112,7 @@ impl Handler for Api {
             Err(refusal) => refusal.code().1,
         };
         let mut response = answered.unwrap_or_else(|refusal| {
-            complain(endpoint, &refusal);
+            self.0.complain(endpoint, &refusal);
             refusal.response()
         });
         let no_store = HeaderValue::from_static("no-store");
@@ -172,6 +182,41 @@ impl Inner {
             Known::Nothing => Err(Refusal::NotSettled),
         }
     }
+
+    /// Tells the operator what the client need not know, without flooding the log. What only
+    /// concerns the client is no news.
+    fn complain(&self, endpoint: ApiEndpoint, refusal: &Refusal) {
+        let (now, endpoint) = (Millis::now(), endpoint.as_str());
+        let (_, _, code) = refusal.code();
+        match refusal {
+            Refusal::Clerk(error) => self.clerk_complaint.say(now, |held_back| {
+                tracing::warn!(endpoint, code, %error, held_back, "no answer from Clerk");
+            }),
+            Refusal::Database(error) => self.database_complaint.say(now, |held_back| {
+                tracing::warn!(endpoint, code, %error, held_back, "no answer from the database");
+            }),
+            Refusal::OtherInstance
+            | Refusal::Unwritable(_)
+            | Refusal::TooSlow
+            | Refusal::Overloaded
+            | Refusal::Token(TokenError::SecretKeyInvalid) => {
+                self.other_complaint.say(now, |held_back| {
+                    tracing::warn!(endpoint, code, error = %refusal, held_back, "request refused");
+                });
+            }
+            Refusal::NoSuchPath
+            | Refusal::MethodNotAllowed(_)
+            | Refusal::BodyTooLarge
+            | Refusal::BadBody
+            | Refusal::Token(_)
+            | Refusal::ForeignOrigin
+            | Refusal::Deleted
+            | Refusal::NotSettled
+            | Refusal::Draining => {
+                tracing::debug!(endpoint, code, error = %refusal, "request refused");
+            }
+        }
+    }
 }
 
 fn endpoint(path: &str) -> ApiEndpoint {
@@ -214,30 +259,4 @@ fn preflight(served: &Method, asker: Asker<'_>) -> Response<Full<Bytes>> {
     *response.status_mut() = StatusCode::NO_CONTENT;
     asker.mark_preflight(served, response.headers_mut());
     response
-}
-
-/// Tells the operator what the client need not know. What only concerns the client is no news.
-fn complain(endpoint: ApiEndpoint, refusal: &Refusal) {
-    let endpoint = endpoint.as_str();
-    let (_, _, code) = refusal.code();
-    match refusal {
-        Refusal::Clerk(error) => tracing::warn!(endpoint, code, %error, "no answer from Clerk"),
-        Refusal::Database(error) => tracing::warn!(endpoint, code, %error, "no answer to give"),
-        Refusal::OtherInstance
-        | Refusal::Unwritable(_)
-        | Refusal::TooSlow
-        | Refusal::Overloaded
-        | Refusal::Token(TokenError::SecretKeyInvalid) => {
-            tracing::warn!(endpoint, code, error = %refusal, "request refused");
-        }
-        Refusal::NoSuchPath
-        | Refusal::MethodNotAllowed(_)
-        | Refusal::BodyTooLarge
-        | Refusal::BadBody
-        | Refusal::Token(_)
-        | Refusal::ForeignOrigin
-        | Refusal::Deleted
-        | Refusal::NotSettled
-        | Refusal::Draining => tracing::debug!(endpoint, code, error = %refusal, "request refused"),
-    }
 }

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 /// A migrated, empty database, removed when dropped.
 pub(crate) struct Home {
+    pub(crate) url: ServerUrl,
     pub(crate) db: Database,
     _folder: Option<TempDir>,
     server: Option<(ServerUrl, String)>,
@@ -49,6 +50,7 @@ impl Home {
         let db = database::open(&url, 8, true).await.unwrap();
         clerk_sync_migration::up(&db.pool).await.unwrap();
         Self {
+            url,
             db,
             _folder: folder,
             server,

@@ -4,6 +4,7 @@
 mod browser;
 mod database;
 mod fetches;
+mod process;
 mod refusals;
 mod rig;
 mod rows;
