@@ -16,6 +16,7 @@
 mod harness;
 
 mod backfill;
+mod api;
 mod bench;
 mod cluster;
 mod connecting;
