@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use clerk_sync_clerk::token::{Jwks, Keys, PublicKey, Session, Timing, TokenError, Verifier};
+use futures_util::future::join_all;
 use serde_json::json;
 
 use super::{
@@ -141,6 +142,24 @@ async fn many_who_wait_make_one_fetch() {
         .collect();
     for waiter in waiting {
         assert_eq!(waiter.await.unwrap(), "signed in");
+    }
+    assert_eq!(publisher.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn many_who_wait_for_a_failure_make_one_fetch_too() {
+    let publisher = Publisher::start(json!({})).await;
+    publisher.answer(401, "");
+    publisher.delay(Duration::from_millis(300));
+    let timing = Timing {
+        rest: Duration::ZERO,
+        ..Timing::default()
+    };
+    let verifier = verifier(publisher.of_backend("sk_test_a").with_timing(timing));
+    let token = token();
+    let outcomes = join_all((0..50).map(|_| verify(&verifier, &token))).await;
+    for outcome in &outcomes {
+        assert_eq!(reason(outcome), "secret-key-invalid");
     }
     assert_eq!(publisher.asked().len(), 1);
 }
