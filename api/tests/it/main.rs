@@ -1,6 +1,8 @@
 //! The API over the wire: a real stand-in for Clerk, and a real database. `DATABASE_URL` names the
 //! PostgreSQL server of the tests that need one.
 
+#![expect(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 mod browser;
 mod database;
 mod fetches;

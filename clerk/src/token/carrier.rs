@@ -74,9 +74,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .flat_map(|value| value.split(';'))
         .filter_map(|pair| pair.trim().split_once('='));
     let mut values = pairs.filter(|(found, _)| *found == name);
-    let value =
-        values.find_map(|(_, value)| Some(value.trim_matches('"')).filter(|v| !v.is_empty()));
-    value
+    values.find_map(|(_, value)| Some(value.trim_matches('"')).filter(|v| !v.is_empty()))
 }
 
 impl std::fmt::Debug for Carried<'_> {

@@ -236,6 +236,7 @@ fn keys(body: &[u8]) -> Result<HashMap<String, Arc<DecodingKey>>, TokenError> {
     Ok(keys)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn transport(error: reqwest::Error) -> TokenError {
     failed(if error.is_connect() {
         "no connection"

@@ -23,7 +23,13 @@ pub enum Keys {
     /// The holder of one key, whatever `kid` a token names.
     Local(PublicKey),
     /// The instance, with the key that the token names.
-    Remote(Jwks),
+    Remote(Box<Jwks>),
+}
+
+impl From<Jwks> for Keys {
+    fn from(jwks: Jwks) -> Self {
+        Self::Remote(Box::new(jwks))
+    }
 }
 
 impl Keys {
@@ -39,8 +45,8 @@ impl Keys {
     ) -> Result<Self, TokenError> {
         match (key, frontend, backend) {
             (Some(key), _, _) => Ok(Self::Local(key)),
-            (None, Some(frontend), _) => Jwks::of_frontend(frontend).map(Self::Remote),
-            (None, None, Some((url, secret))) => Jwks::of_backend(url, secret).map(Self::Remote),
+            (None, Some(frontend), _) => Jwks::of_frontend(frontend).map(Self::from),
+            (None, None, Some((url, secret))) => Jwks::of_backend(url, secret).map(Self::from),
             (None, None, None) => Err(TokenError::FailedToResolve),
         }
     }

@@ -83,7 +83,7 @@ fn once(body: &[u8], rules: &Rules) -> Result<Read, Failure> {
 fn change(change: &Change, event_id: &EventId) {
     match change {
         Change::Upsert(snapshot, version) => {
-            assert_eq!(version.event_id, *event_id);
+            assert_eq!(version.event_id, Some(event_id.clone()));
             assert_eq!(
                 snapshot.updated_at.and_utc().timestamp_millis(),
                 version.updated_at.0

@@ -117,7 +117,7 @@ fn second_reading(header: &[u8], claims: &[u8]) -> Option<String> {
     #[expect(clippy::cast_precision_loss, reason = "it is far below 2^53")]
     let now = NOW as f64;
     let expires = claims.get("exp")?.as_f64()?;
-    let begun = ["nbf", "iat"].iter().all(|name| match claims.get(*name) {
+    let begun = ["nbf", "iat"].iter().all(|name| match claims.get(name) {
         None => true,
         Some(moment) => moment.as_f64().is_some_and(|moment| moment <= now + SKEW),
     });

@@ -18,7 +18,7 @@ const EXPIRY: f64 = 1_780_000_060.0;
 #[tokio::test]
 async fn a_valid_token_is_believed_with_a_jwk() {
     let publisher = Publisher::start(Signer::instance().jwks()).await;
-    let verifier = Verifier::new(Keys::Remote(publisher.of_backend("sk_test_a")), expected());
+    let verifier = Verifier::new(Keys::from(publisher.of_backend("sk_test_a")), expected());
     let token = Signer::instance().token(&claims());
     let session = verifier.verify(&token, at(EXPIRY - 60.0)).await.unwrap();
     assert_eq!(session.user_id, USER);

@@ -14,7 +14,7 @@ use super::{
 };
 
 fn verifier(jwks: Jwks) -> Verifier {
-    Verifier::new(Keys::Remote(jwks), expected())
+    Verifier::new(Keys::from(jwks), expected())
 }
 
 async fn verify(verifier: &Verifier, token: &str) -> Result<Session, TokenError> {

@@ -29,7 +29,7 @@ async fn a_wrong_signature_wins_over_a_wrong_claim() {
 #[tokio::test]
 async fn a_machines_token_is_refused_before_a_key_is_looked_for() {
     let publisher = Publisher::start(Signer::instance().jwks()).await;
-    let verifier = Verifier::new(Keys::Remote(publisher.of_backend("sk_test_a")), expected());
+    let verifier = Verifier::new(Keys::from(publisher.of_backend("sk_test_a")), expected());
     #[expect(clippy::cast_precision_loss, reason = "it is far below 2^53")]
     let outcome = verifier.verify(&category(MACHINE), at(NOW as f64)).await;
     assert_eq!(reason(&outcome), "token-invalid");
