@@ -143,6 +143,24 @@ async fn a_user_whom_clerk_has_no_more_is_gone_for_good(home: Home) {
     assert_eq!(rig.clerk.requests(Endpoint::User), asked, "it is known");
 }
 
+/// As behind PgBouncer in transaction mode, or with Prisma's `?schema=`: every transaction begins
+/// with a word to the session.
+#[tokio::test]
+async fn a_session_that_must_be_told_first_is_told() {
+    let mut home = Home::postgres().await;
+    home.db = clerk_sync_projection::database::open(&home.url, 4, false)
+        .await
+        .unwrap();
+    assert!(home.db.opening().is_some());
+    let rig = Rig::start(home).await;
+    let id = rig.clerk.sign_up("maren@harbour-labs.example");
+    assert_eq!(rig.me(&id).await.body["clerkId"], id);
+    assert_eq!(rig.sync(&id).await.body["credits"], 0);
+    assert!(rig.clerk.remove(&id));
+    rig.sync(&id).await.refused(404, "user_deleted");
+    rig.me(&id).await.refused(404, "user_deleted");
+}
+
 on_both! {
     a_row_has_prismas_names_and_forms
     tables_that_the_application_does_not_have_are_null
