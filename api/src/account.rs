@@ -101,7 +101,15 @@ impl Accounts {
 fn unavailable(error: &DbErr) -> Unavailable {
     match error {
         DbErr::Custom(text) => Unavailable(text.clone()),
-        error if is_unavailable(error) => Unavailable(error.to_string()),
+        error if is_unavailable(error) => {
+            let text = error.to_string();
+            let cure = if text.contains("permission denied") {
+                "; run deploy/postgres/roles.sql with -v api=on for this role"
+            } else {
+                ""
+            };
+            Unavailable(format!("{text}{cure}"))
+        }
         _ => Unavailable("it refuses to read an account".to_owned()),
     }
 }

@@ -38,6 +38,7 @@ pub async fn answer(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     let api = args
         .api
         .build(&args.clerk_secret_key, db, projection, metrics.clone())?;
+    api.watch(&readiness);
     let work = async {
         clerk_sync_ingest::serve(api.clone(), limits, listener, shutdown.clone()).await;
         api.close().await;

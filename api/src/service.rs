@@ -9,6 +9,7 @@ use bytes::Bytes;
 use clerk_sync_clerk::token::TokenError;
 use clerk_sync_ingest::{Handler, Neighbour};
 use clerk_sync_pipeline::{
+    admin::Readiness,
     complaint::Complaint,
     event::Millis,
     telemetry::{ApiEndpoint, ApiOutcome, Label as _, Metrics},
@@ -77,6 +78,25 @@ impl Api {
             database_complaint: Complaint::default(),
             other_complaint: Complaint::default(),
         }))
+    }
+
+    /// Whether the database would answer: the tables are there, and may be read.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn is_fit(&self) -> Result<(), String> {
+        // Nobody has this id.
+        let known = self.0.accounts.find("").await;
+        known.map(drop).map_err(|unavailable| unavailable.0)
+    }
+
+    /// Makes [`Api::is_fit`] a part of readiness, asked for each `/readyz`.
+    pub fn watch(&self, readiness: &Readiness) {
+        let api = self.clone();
+        readiness.asked("api", move || {
+            let api = api.clone();
+            async move { api.is_fit().await }
+        });
     }
 
     /// Waits for what was begun and nobody waits for any more. Call it when the port is closed.

@@ -326,6 +326,9 @@ async fn serve<P: Publish, C: Consume>(
     let api: Option<Api> = api
         .map(|(key, api)| api.build(&key, db.clone(), projection.clone(), metrics.clone()))
         .transpose()?;
+    if let Some(api) = &api {
+        api.watch(readiness);
+    }
     let ingester = tokio::spawn(clerk_sync_ingest::run_beside(
         ingest,
         verifier,
