@@ -14,8 +14,8 @@
 //! (PostgreSQL refuses a second, SQLSTATE 21000); give the rows sorted by key, so that
 //! concurrent writers lock them in one order.
 
-pub mod bookmarks;
 pub mod accounts;
+pub mod bookmarks;
 pub mod credits;
 pub mod designs;
 pub mod images;

@@ -146,7 +146,7 @@ pub fn held(backend: DbBackend, clerk_ids: &[&str]) -> SelectStatement {
         .columns([Column::ClerkId, Column::UpdatedAtMs])
         .expr(Expr::col(Column::DeletedAt).is_not_null())
         .from(table(backend))
-        .and_where(Expr::col(Column::ClerkId).is_in(clerk_ids.iter().copied()))
+        .and_where(rows::among(backend, Column::ClerkId, clerk_ids))
         .to_owned()
 }
 
@@ -182,7 +182,7 @@ mod tests {
             Postgres.build(&held(Postgres, &["user_a", "user_b"])).sql,
             [
                 r#"SELECT "clerk_id", "updated_at_ms", "deleted_at" IS NOT NULL"#,
-                r#"FROM "clerk_sync"."user_versions" WHERE "clerk_id" IN ($1, $2)"#,
+                r#"FROM "clerk_sync"."user_versions" WHERE "clerk_id" = ANY(CAST($1 AS text[]))"#,
             ]
             .join(" ")
         );

@@ -178,7 +178,7 @@ pub fn list_after(backend: DbBackend, after: &str, limit: u64) -> SelectStatemen
 /// What these users' rows say: `clerkId`, `email`, `name`, `imageUrl` and `createdAt`.
 ///
 /// Served by `users_clerkId_key`.
-pub fn rows(clerk_ids: &[&str]) -> SelectStatement {
+pub fn rows(backend: DbBackend, clerk_ids: &[&str]) -> SelectStatement {
     Query::select()
         .columns([
             Column::ClerkId,
@@ -188,7 +188,7 @@ pub fn rows(clerk_ids: &[&str]) -> SelectStatement {
             Column::CreatedAt,
         ])
         .from(Entity)
-        .and_where(Expr::col(Column::ClerkId).is_in(clerk_ids.iter().copied()))
+        .and_where(rows::among(backend, Column::ClerkId, clerk_ids))
         .to_owned()
 }
 
@@ -315,12 +315,12 @@ mod tests {
     fn rows_are_by_clerk_id() {
         let expected = |values| {
             format!(
-                r#"SELECT "clerkId", "email", "name", "imageUrl", "createdAt" FROM "users" WHERE "clerkId" IN {values}"#
+                r#"SELECT "clerkId", "email", "name", "imageUrl", "createdAt" FROM "users" WHERE "clerkId" {values}"#
             )
         };
         assert_eq!(
-            sql(&rows(&["user_a", "user_b"])),
-            [expected("($1, $2)"), expected("(?, ?)")]
+            sql(|backend| rows(backend, &["user_a", "user_b"])),
+            [expected("= ANY(CAST($1 AS text[]))"), expected("IN (?, ?)"),]
         );
     }
 

@@ -60,9 +60,10 @@ impl Held {
         if clerk_ids.is_empty() {
             return Ok(Self::default());
         }
-        let versions = user_versions::held(db.get_database_backend(), &clerk_ids);
+        let backend = db.get_database_backend();
+        let versions = user_versions::held(backend, &clerk_ids);
         let versions = db.query_all(&versions).await?;
-        let rows = db.query_all(&users::rows(&clerk_ids)).await?;
+        let rows = db.query_all(&users::rows(backend, &clerk_ids)).await?;
         Ok(Self {
             versions: versions.iter().map(version).collect::<Result<_, _>>()?,
             rows: rows.iter().map(row).collect::<Result<_, _>>()?,

@@ -15,8 +15,8 @@
 )]
 mod harness;
 
-mod backfill;
 mod api;
+mod backfill;
 mod bench;
 mod cluster;
 mod connecting;

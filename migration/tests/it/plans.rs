@@ -188,7 +188,7 @@ async fn every_query_is_served_by_an_index() {
         ),
         (
             "rows",
-            plans(&db, &users::rows(&clerk_ids)).await,
+            plans(&db, &users::rows(POSTGRES, &clerk_ids)).await,
             vec!["users_clerkId_key".into()],
         ),
         (
@@ -271,7 +271,7 @@ async fn every_query_on_a_file_is_served_by_an_index() {
         sqlite.build(&processed_events::outcomes(sqlite, &["msg_1", "msg_2"])),
         sqlite.build(&processed_events::prune(sqlite, middle, 1000)),
         sqlite.build(&users::holders(sqlite, &["1@example.com", "2@example.com"])),
-        sqlite.build(&users::rows(&["user_1", "user_2"])),
+        sqlite.build(&users::rows(sqlite, &["user_1", "user_2"])),
         sqlite.build(&users::list_after(sqlite, "user_5", 2000)),
         sqlite.build(&user_versions::held(sqlite, &["user_1", "user_2"])),
         sqlite.build(&users::release(sqlite, &["user_1", "user_2"])),
