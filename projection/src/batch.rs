@@ -91,7 +91,8 @@ impl<'a> Batch<'a> {
     /// Whether these are snapshots, not events.
     pub(crate) fn is_fetched(&self) -> bool {
         let fetched = |member: &Member<'_>| matches!(member.source, Source::Fetched { .. });
-        self.members.iter().any(fetched)
+        // All are of one kind.
+        self.members.first().is_some_and(fetched)
     }
 
     /// Whether a snapshot says all that there is of its version.

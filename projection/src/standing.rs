@@ -159,14 +159,12 @@ impl Projection {
                 Goal::Gone => None,
             })
             .collect();
-        let looked = bounded(async {
-            let transaction = self.begin_reading().await?;
-            let held = Held::read(&transaction, &clerk_ids).await?;
-            let holders = holders(&transaction, &emails).await?;
-            transaction.commit().await?;
-            Ok::<_, DbErr>((held, holders))
+        let emails: Vec<&str> = emails.into_iter().collect();
+        let looked = self.look(async |db| {
+            let held = Held::read(db, &clerk_ids).await?;
+            Ok((held, holders(db, &emails).await?))
         });
-        let (held, holders) = looked.await.map_err(unavailable)?;
+        let (held, holders) = looked.await?;
         let standing = |read: &Result<Read, Failure>| match read {
             Err(failure) => Standing::Refused(failure.clone()),
             Ok(read) => {
@@ -177,27 +175,35 @@ impl Projection {
         Ok(read.iter().map(standing).collect())
     }
 
-    /// A transaction whose statements all see one moment.
-    pub(crate) async fn begin_reading(&self) -> Result<DatabaseTransaction, DbErr> {
-        let transaction = self.db.pool.begin().await?;
-        if transaction.get_database_backend() == DbBackend::Postgres {
-            let one_moment = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
-            let opening = self.db.opened(one_moment);
-            transaction.execute_unprepared(&opening).await?;
-        }
-        Ok(transaction)
+    /// Looks at one moment, and writes nothing. Every failure is the weather.
+    pub(crate) async fn look<T>(
+        &self,
+        look: impl AsyncFnOnce(&DatabaseTransaction) -> Result<T, DbErr>,
+    ) -> Result<T, Unavailable> {
+        let looked = bounded(async {
+            let transaction = self.db.pool.begin().await?;
+            if transaction.get_database_backend() == DbBackend::Postgres {
+                let one_moment = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                let opening = self.db.opened(one_moment);
+                transaction.execute_unprepared(&opening).await?;
+            }
+            let seen = look(&transaction).await?;
+            transaction.commit().await?;
+            Ok::<_, DbErr>(seen)
+        });
+        looked.await.map_err(unavailable)
     }
 }
 
-async fn holders(
+/// Who holds these addresses.
+pub(crate) async fn holders(
     db: &impl ConnectionTrait,
-    emails: &BTreeSet<&str>,
+    emails: &[&str],
 ) -> Result<Vec<users::Holder>, DbErr> {
     if emails.is_empty() {
         return Ok(Vec::new());
     }
-    let emails: Vec<&str> = emails.iter().copied().collect();
-    let look = users::holders(db.get_database_backend(), &emails);
+    let look = users::holders(db.get_database_backend(), emails);
     let rows = db.query_all(&look).await?;
     rows.iter()
         .map(|row| users::Holder::from_query_result(row, ""))

@@ -4,7 +4,7 @@ use chrono::Utc;
 use clerk_sync_entity::{bookmarks, user_versions, users};
 use clerk_sync_pipeline::{Event, telemetry::Outcome};
 use sea_orm::{
-    ConnectionTrait as _, DbErr, EntityTrait as _, FromQueryResult as _, PaginatorTrait as _,
+    ConnectionTrait as _, EntityTrait as _, FromQueryResult as _, PaginatorTrait as _,
     StatementBuilder,
 };
 use serde::Deserialize;
@@ -26,15 +26,13 @@ impl Projection {
     /// The weather.
     pub async fn rows_after(&self, after: &str, limit: u64) -> Result<Vec<Listed>, Unavailable> {
         let look = users::list_after(self.db.pool.get_database_backend(), after, limit);
-        let listed = bounded(async {
-            let transaction = self.begin_reading().await?;
-            let rows = transaction.query_all(&look).await?;
-            transaction.commit().await?;
+        self.look(async |db| {
+            let rows = db.query_all(&look).await?;
             rows.iter()
                 .map(|row| Listed::from_query_result(row, ""))
-                .collect::<Result<_, DbErr>>()
-        });
-        listed.await.map_err(unavailable)
+                .collect()
+        })
+        .await
     }
 
     /// How many rows `users` has.
@@ -42,13 +40,8 @@ impl Projection {
     /// # Errors
     /// The weather.
     pub async fn count_rows(&self) -> Result<u64, Unavailable> {
-        let counted = bounded(async {
-            let transaction = self.begin_reading().await?;
-            let count = users::Entity::find().count(&transaction).await?;
-            transaction.commit().await?;
-            Ok::<_, DbErr>(count)
-        });
-        counted.await.map_err(unavailable)
+        self.look(async |db| users::Entity::find().count(db).await)
+            .await
     }
 
     /// Clerk ids of users that the sync has written and not deleted: some of the first and some of
@@ -57,21 +50,19 @@ impl Projection {
     /// # Errors
     /// The weather.
     pub async fn sample(&self, limit: u64) -> Result<Vec<String>, Unavailable> {
-        let backend = self.db.pool.get_database_backend();
-        let sampled = bounded(async {
-            let transaction = self.begin_reading().await?;
+        let ends = user_versions::ends(self.db.pool.get_database_backend(), limit);
+        self.look(async |db| {
             let mut ids = Vec::new();
-            for look in user_versions::ends(backend, limit) {
-                for row in transaction.query_all(&look).await? {
+            for end in &ends {
+                for row in db.query_all(end).await? {
                     ids.push(row.try_get_by_index(0)?);
                 }
             }
-            transaction.commit().await?;
             ids.sort_unstable();
             ids.dedup();
-            Ok::<_, DbErr>(ids)
-        });
-        sampled.await.map_err(unavailable)
+            Ok(ids)
+        })
+        .await
     }
 
     /// What is remembered under a name of [`bookmarks`].
@@ -80,15 +71,11 @@ impl Projection {
     /// The weather.
     pub async fn bookmark(&self, name: &str) -> Result<Option<String>, Unavailable> {
         let look = bookmarks::find(self.db.pool.get_database_backend(), name);
-        let found = bounded(async {
-            let transaction = self.begin_reading().await?;
-            let row = transaction.query_one(&look).await?;
-            transaction.commit().await?;
+        self.look(async |db| {
+            let row = db.query_one(&look).await?;
             row.map(|row| row.try_get_by_index(0)).transpose()
-        });
-        found
-            .await
-            .map_err(|error: crate::failure::TransactionError| unavailable(error))
+        })
+        .await
     }
 
     /// Remembers something under a name, or forgets it.
@@ -97,11 +84,13 @@ impl Projection {
     /// The weather.
     pub async fn set_bookmark(&self, name: &str, value: Option<&str>) -> Result<(), Unavailable> {
         let backend = self.db.pool.get_database_backend();
-        let set = match value {
-            Some(value) => self.write_one(bookmarks::put(backend, name, value, Utc::now())),
-            None => return self.write_one(bookmarks::remove(backend, name)).await,
-        };
-        set.await
+        match value {
+            Some(value) => {
+                let put = bookmarks::put(backend, name, value, Utc::now());
+                self.write_one(put).await
+            }
+            None => self.write_one(bookmarks::remove(backend, name)).await,
+        }
     }
 
     /// Remembers which instance the first event came from, unless that is known already.
@@ -118,6 +107,10 @@ impl Projection {
     /// Notes the instance of the first events that this process applies. Nothing of the events
     /// rests on it, so whatever fails is left to the next process.
     pub(crate) async fn note_instance_of(&self, batch: &Batch<'_>) {
+        // Asked first: of all batches but the first, nothing is looked at.
+        if self.instance_noted.get().is_some() {
+            return;
+        }
         let Some(event) = batch.applied_event() else {
             return;
         };

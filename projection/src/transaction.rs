@@ -9,8 +9,8 @@ use clerk_sync_pipeline::{
     telemetry::{Label as _, Outcome},
 };
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, FromQueryResult, QueryResult,
-    SqliteTransactionMode, StatementBuilder, TransactionOptions, TransactionTrait,
+    ConnectionTrait, DatabaseTransaction, DbBackend, QueryResult, SqliteTransactionMode,
+    StatementBuilder, TransactionOptions, TransactionTrait,
 };
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
     failure::{Step, TransactionError},
     reduce::{Goal, Winner},
     seats::Claims,
+    standing,
     standing::Held,
 };
 
@@ -197,14 +198,8 @@ impl Tx {
         &self,
         claims: &Claims<'_>,
     ) -> Result<Vec<users::Holder>, TransactionError> {
-        let emails = claims.emails();
-        if emails.is_empty() {
-            return Ok(Vec::new());
-        }
-        let rows = self.query(&users::holders(self.backend(), &emails)).await?;
-        rows.iter()
-            .map(|row| users::Holder::from_query_result(row, "").map_err(TransactionError::from))
-            .collect()
+        let holders = standing::holders(&self.0, &claims.emails()).await;
+        holders.map_err(TransactionError::from)
     }
 
     /// What is held of these users.
