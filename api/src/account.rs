@@ -66,15 +66,7 @@ impl Accounts {
 
     async fn related(&self) -> Result<Related, DbErr> {
         let backend = self.database.pool.get_database_backend();
-        let statement = accounts::related(backend);
-        let row = if self.database.opening().is_some() {
-            let transaction = self.database.begin().await?;
-            let row = transaction.query_one_raw(statement).await?;
-            transaction.commit().await?;
-            row
-        } else {
-            self.database.pool.query_one_raw(statement).await?
-        };
+        let row = self.one(&accounts::related(backend)).await?;
         let missing = || DbErr::Custom("the tables are not there yet".to_owned());
         let related = Related::from_query_result(&row.ok_or_else(missing)?, "")?;
         if related.users {

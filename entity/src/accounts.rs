@@ -1,7 +1,7 @@
 //! A user's row together with what belongs to it: what an application asks for first.
 
 use sea_orm::sea_query::{Alias, ExprTrait, Func, Query, SelectStatement, SimpleExpr};
-use sea_orm::{DbBackend, FromQueryResult, Statement, prelude::*};
+use sea_orm::{DbBackend, FromQueryResult, prelude::*};
 
 use crate::{credits, designs, projects, users};
 
@@ -45,17 +45,19 @@ pub struct Related {
 }
 
 /// Which of the related tables there are. Returns one [`Related`].
-pub fn related(backend: DbBackend) -> Statement {
+pub fn related(backend: DbBackend) -> SelectStatement {
     let exists = |table: &str| match backend {
         // As the search path finds it, like every other statement.
-        DbBackend::Postgres => format!("to_regclass('{table}') IS NOT NULL AS {table}"),
+        DbBackend::Postgres => format!("to_regclass('{table}') IS NOT NULL"),
         _ => format!(
-            "EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{table}') \
-             AS {table}"
+            "EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{table}')"
         ),
     };
-    let columns = ["users", "credits", "projects", "designs"].map(exists);
-    Statement::from_string(backend, format!("SELECT {}", columns.join(", ")))
+    let mut related = Query::select();
+    for table in ["users", "credits", "projects", "designs"] {
+        related.expr_as(Expr::cust(exists(table)), table);
+    }
+    related
 }
 
 /// The account of a user. Returns an [`Account`], or nothing.
