@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use clerk_sync_clerk::{backend::ApiError, token::TokenError};
 use clerk_sync_pipeline::{
+    problem,
     queue::{Failure, Reason},
     telemetry::{ApiOutcome, Label as _},
 };
@@ -170,18 +171,8 @@ impl Refusal {
     /// The answer: a problem document (RFC 9457) with our code in `error`.
     pub(crate) fn response(&self) -> Response<Full<Bytes>> {
         let (status, _, code) = self.code();
-        let problem = serde_json::json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": self.to_string(),
-            "error": code,
-        });
-        let mut response = Response::new(Full::from(problem.to_string()));
-        *response.status_mut() = status;
+        let mut response = problem::response(status, &self.to_string(), code);
         let headers = response.headers_mut();
-        let problem_json = HeaderValue::from_static("application/problem+json");
-        headers.insert(header::CONTENT_TYPE, problem_json);
         if let Self::MethodNotAllowed(method) = self {
             let allowed = format!("{method}, OPTIONS");
             let allowed = HeaderValue::from_str(&allowed).expect("methods are tokens");

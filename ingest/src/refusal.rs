@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use clerk_sync_pipeline::{
+    problem,
     queue::PublishError,
     telemetry::{Label as _, WebhookOutcome},
 };
@@ -89,18 +90,8 @@ impl Refusal {
     /// The answer: a problem document (RFC 9457) with our code in `error`.
     pub(crate) fn response(&self) -> Response<Full<Bytes>> {
         let (status, outcome) = self.code();
-        let problem = serde_json::json!({
-            "type": "about:blank",
-            "title": status.canonical_reason(),
-            "status": status.as_u16(),
-            "detail": self.to_string(),
-            "error": outcome.as_str(),
-        });
-        let mut response = Response::new(Full::from(problem.to_string()));
-        *response.status_mut() = status;
+        let mut response = problem::response(status, &self.to_string(), outcome.as_str());
         let headers = response.headers_mut();
-        let problem_json = HeaderValue::from_static("application/problem+json");
-        headers.insert(header::CONTENT_TYPE, problem_json);
         if status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(
                 header::ALLOW,

@@ -9,6 +9,7 @@ pub mod complaint;
 pub mod config;
 pub mod event;
 pub mod lifecycle;
+pub mod problem;
 pub mod queue;
 pub mod retry;
 pub mod secret;
