@@ -5,7 +5,7 @@
 //! is kept in the database after each page. Going over what is done already would be right too,
 //! and at most 500 users of it are: but a million take Clerk some quarter of an hour.
 
-use std::{process::ExitCode, sync::Arc, time::Instant};
+use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clerk_sync_entity::bookmarks;
@@ -57,10 +57,7 @@ pub(crate) fn run(args: BackfillArgs) -> ExitCode {
 struct Backfill {
     sides: Sides,
     tally: Tally,
-    /// How many were done before it was interrupted.
-    before: u64,
     progress: Progress,
-    started: Instant,
 }
 
 impl Backfill {
@@ -85,9 +82,7 @@ impl Backfill {
         Ok(Self {
             sides,
             tally,
-            before,
             progress: Progress::new(all, before),
-            started: Instant::now(),
         })
     }
 
@@ -151,9 +146,7 @@ impl Backfill {
     fn summarize(&self) {
         let tally = &self.tally;
         let total = tally.total();
-        let took = self.started.elapsed();
-        #[expect(clippy::cast_precision_loss, reason = "a number of users")]
-        let rate = (total - self.before) as f64 / took.as_secs_f64();
+        let (took, rate) = (self.progress.took(), self.progress.rate(total));
         for (what, count) in [
             ("created", tally.created),
             ("updated", tally.updated),

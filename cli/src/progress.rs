@@ -68,9 +68,19 @@ impl Progress {
         }
     }
 
+    /// Since it was made.
+    pub(crate) fn took(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// How many a second, of those that were not done before.
+    #[expect(clippy::cast_precision_loss, reason = "a number of users")]
+    pub(crate) fn rate(&self, done: u64) -> f64 {
+        done.saturating_sub(self.first) as f64 / self.took().as_secs_f64()
+    }
+
     fn say(&self, done: u64) {
-        #[expect(clippy::cast_precision_loss, reason = "a number of users")]
-        let rate = done.saturating_sub(self.first) as f64 / self.started.elapsed().as_secs_f64();
+        let rate = self.rate(done);
         #[expect(clippy::cast_precision_loss, reason = "a number of users")]
         let left = self.total.saturating_sub(done) as f64 / rate.max(f64::MIN_POSITIVE);
         let (done, total) = (HumanCount(done), HumanCount(self.total));

@@ -74,8 +74,7 @@ fn expose(report: &Report, metrics: &Metrics) {
         let left = i64::try_from(report.left(*kind)).unwrap_or(i64::MAX);
         metrics.drift_users.get(*kind).set(left);
     }
-    #[expect(clippy::cast_precision_loss, reason = "seconds since 1970")]
-    let now = (Millis::now().0 / 1000) as f64;
+    let now = Millis::now().seconds_since(Millis(0));
     metrics.last_reconciliation.set(now);
 }
 
