@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use clerk_sync_clerk::{
-    backend::{ApiUrl, Backend, BackendConfig, SecretKey},
+    backend::{ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, SecretKey},
     token::{
         Cookies, Expected, FrontendApi, Keys, PublicKey, PublishableKey, Verifier, clock_skew,
     },
@@ -14,7 +14,8 @@ use clerk_sync_pipeline::{config::ProcessArgs, secret::ServerUrl, telemetry::Met
 use clerk_sync_projection::{
     MissingEmail, Projection, ProjectionConfig,
     change::Rules,
-    database::{self, Database},
+    config::{SessionArgs, database_url},
+    database::Database,
 };
 
 use crate::{
@@ -38,10 +39,9 @@ pub struct Args {
     /// The application's database: postgres://… or sqlite:…
     #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
     pub database_url: ServerUrl,
-    /// Keep prepared statements on each connection. Say false behind PgBouncer in transaction mode,
-    /// unless DATABASE_URL has pgbouncer=true
-    #[arg(long, env, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
-    pub database_prepared_statements: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub session: SessionArgs,
     /// Secret key of the Clerk instance (sk_live_…), from the dashboard: Configure, API keys
     #[arg(long, env, hide_env_values = true, value_name = "KEY")]
     pub clerk_secret_key: SecretKey,
@@ -57,15 +57,9 @@ pub struct Args {
         ignore_case = true
     )]
     pub missing_email: MissingEmail,
-    /// Longest time from the first byte of a request's head to its last
-    #[arg(long, env, default_value = "5s", value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub head_timeout: Duration,
-    /// Longest time that a connection may rest between requests
-    #[arg(long, env, default_value = "75s", value_name = "TIME", value_parser = humantime::parse_duration)]
-    pub idle_timeout: Duration,
-    /// Most open connections; further ones wait
-    #[arg(long, env, default_value_t = 4096, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub max_connections: u32,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub port: PortLimits,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
     pub api: ApiArgs,
@@ -81,14 +75,6 @@ impl AsRef<ProcessArgs> for Args {
 }
 
 impl Args {
-    pub(crate) fn limits(&self) -> PortLimits {
-        PortLimits {
-            head_timeout: self.head_timeout,
-            idle_timeout: self.idle_timeout,
-            max_connections: self.max_connections.try_into().unwrap_or(usize::MAX),
-        }
-    }
-
     pub(crate) fn projection(&self) -> ProjectionConfig {
         ProjectionConfig {
             rules: Rules {
@@ -135,7 +121,7 @@ pub struct ApiArgs {
     )]
     pub clerk_jwt_key: Given<PublicKey>,
     /// Where Clerk's Backend API is, if not at Clerk
-    #[arg(long, env, default_value = "https://api.clerk.com", value_name = "URL")]
+    #[arg(long, env, default_value = DEFAULT_API_URL, value_name = "URL")]
     pub clerk_api_url: ApiUrl,
     /// Your proxy in front of Clerk's Frontend API, if you have one: the issuer of tokens then
     #[arg(
@@ -218,14 +204,4 @@ impl ApiArgs {
 
 fn listed(origins: Vec<Given<Origin>>) -> Vec<Origin> {
     origins.into_iter().filter_map(|origin| origin.0).collect()
-}
-
-/// Takes a database's address.
-///
-/// # Errors
-/// It names no database that is known here; the text does not repeat it.
-fn database_url(text: &str) -> Result<ServerUrl, String> {
-    let url: ServerUrl = text.parse()?;
-    database::kind(&url)?;
-    Ok(url)
 }

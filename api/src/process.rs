@@ -28,11 +28,11 @@ pub async fn answer(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         .bind_admin()
         .await
         .map_err(anyhow::Error::msg)?;
-    let prepare = args.database_prepared_statements;
+    let prepare = args.session.database_prepared_statements;
     let db = database::open(&args.database_url, CONNECTIONS, prepare)
         .await
         .context("DATABASE_URL")?;
-    let (limits, config) = (args.limits(), args.projection());
+    let (limits, config) = (args.port, args.projection());
     let projection = Projection::new(db.clone(), config, metrics.clone());
     watch_database(&projection, &readiness);
     let api = args

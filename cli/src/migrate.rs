@@ -4,8 +4,10 @@ use std::process::ExitCode;
 
 use clerk_sync_migration as migration;
 use clerk_sync_pipeline::secret::ServerUrl;
-use clerk_sync_projection::database::{self, Database};
-use clerk_sync_worker::config::{SessionArgs, database_url};
+use clerk_sync_projection::{
+    config::{SessionArgs, database_url},
+    database::{self, Database},
+};
 
 /// Make, look at, or take away the tables
 #[derive(clap::Subcommand)]

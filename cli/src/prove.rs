@@ -8,9 +8,8 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clerk_sync_pipeline::{queue::amqp::Nodes, secret::ServerUrl};
-use clerk_sync_projection::MissingEmail;
+use clerk_sync_projection::{MissingEmail, config::database_url};
 use clerk_sync_simulator::{Addressless, History, Plan};
-use clerk_sync_worker::config::database_url;
 use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::sync::oneshot;
 

@@ -10,9 +10,10 @@ use clerk_sync_clerk::backend::{
 use clerk_sync_pipeline::{Millis, retry::Backoff, secret::ServerUrl, telemetry::Metrics};
 use clerk_sync_projection::{
     MissingEmail, Projection, ProjectionConfig, Snapshot, SnapshotOutcome, Unavailable,
-    change::Rules, database,
+    change::Rules,
+    config::{SessionArgs, database_url},
+    database,
 };
-use clerk_sync_worker::config::{SessionArgs, database_url};
 use tokio::time::{Instant, sleep};
 
 use crate::data::{self, DataFolder};
@@ -39,7 +40,7 @@ pub(crate) struct SidesArgs {
     )]
     clerk_secret_key: SecretKey,
     /// Where Clerk's Backend API is
-    #[arg(long, env, default_value = DEFAULT_API_URL, value_name = "URL", value_parser = api_url, help_heading = "Clerk")]
+    #[arg(long, env, default_value = DEFAULT_API_URL, value_name = "URL", help_heading = "Clerk")]
     clerk_api_url: ApiUrl,
     /// The only Clerk instance that the rows may be of (ins_…)
     #[arg(long, env, value_name = "ID", help_heading = "Clerk")]
@@ -68,14 +69,6 @@ pub(crate) struct SidesArgs {
         help_heading = "Database"
     )]
     missing_email: MissingEmail,
-}
-
-/// Blank is as good as unset: `.env.example` has it so.
-fn api_url(text: &str) -> Result<ApiUrl, String> {
-    match text.trim() {
-        "" => Ok(ApiUrl::default()),
-        text => text.parse(),
-    }
 }
 
 impl SidesArgs {

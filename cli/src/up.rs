@@ -29,9 +29,10 @@ use clerk_sync_pipeline::{
 };
 use clerk_sync_projection::{
     Projection,
+    config::{SessionArgs, database_url},
     database::{self, Database, Kind},
 };
-use clerk_sync_worker::config::{SessionArgs, WorkerArgs, database_url};
+use clerk_sync_worker::config::WorkerArgs;
 use tokio::net::TcpListener;
 
 use crate::data::{self, DataFolder};

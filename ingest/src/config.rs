@@ -10,7 +10,7 @@ use clerk_sync_pipeline::{
 };
 use http::uri::PathAndQuery;
 
-use crate::{server::PortLimits, verify::Verifier, webhook::ANSWER_WITHIN};
+use crate::{verify::Verifier, webhook::ANSWER_WITHIN};
 
 /// Room for verifying and answering, beside the body and the queue's confirm.
 const ANSWER_MARGIN: Duration = Duration::from_millis(500);
@@ -65,18 +65,12 @@ pub struct IngestArgs {
     /// Largest body; Svix sends up to about 350 KB
     #[arg(long, env, default_value = "524288", value_name = "BYTES", value_parser = body_bytes)]
     pub max_body_bytes: usize,
-    /// Longest time from the first byte of a request's head to its last
-    #[arg(long, env, default_value = "5s", value_name = "TIME", value_parser = timeout)]
-    pub head_timeout: Duration,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub port: PortLimits,
     /// Longest time from the end of a request's head to the end of its body
     #[arg(long, env, default_value = "4s", value_name = "TIME", value_parser = body_timeout)]
     pub body_timeout: Duration,
-    /// Longest time that a connection may rest between requests
-    #[arg(long, env, default_value = "75s", value_name = "TIME", value_parser = timeout)]
-    pub idle_timeout: Duration,
-    /// Most open connections; further ones wait, and meanwhile those at rest are closed early
-    #[arg(long, env, default_value = "4096", value_name = "COUNT", value_parser = count)]
-    pub max_connections: usize,
     /// Most requests at a time, each with its body in memory; of more, the slowest are answered 503
     #[arg(long, env, default_value = "1024", value_name = "COUNT", value_parser = count)]
     pub max_in_flight: usize,
@@ -85,14 +79,18 @@ pub struct IngestArgs {
     pub max_buffered_bytes: usize,
 }
 
-impl IngestArgs {
-    pub(crate) fn limits(&self) -> PortLimits {
-        PortLimits {
-            head_timeout: self.head_timeout,
-            idle_timeout: self.idle_timeout,
-            max_connections: self.max_connections,
-        }
-    }
+/// Limits of a port, whoever answers on it.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct PortLimits {
+    /// Longest time from the first byte of a request's head to its last
+    #[arg(long, env, default_value = "5s", value_name = "TIME", value_parser = timeout)]
+    pub head_timeout: Duration,
+    /// Longest time that a connection may rest between requests
+    #[arg(long, env, default_value = "75s", value_name = "TIME", value_parser = timeout)]
+    pub idle_timeout: Duration,
+    /// Most open connections; further ones wait, and meanwhile those at rest are closed early
+    #[arg(long, env, default_value = "4096", value_name = "COUNT", value_parser = count)]
+    pub max_connections: usize,
 }
 
 /// What to do about a wrong signing secret.

@@ -24,9 +24,9 @@ mod trace_context;
 pub mod verify;
 mod webhook;
 
-pub use config::IngestArgs;
+pub use config::{IngestArgs, PortLimits};
 pub use handler::{Handler, Neighbour};
-pub use server::{PortLimits, run, run_beside, serve};
+pub use server::{run, run_beside, serve};
 
 /// What only the fuzz targets (tests/properties), the benches and the guard of allocations need.
 #[doc(hidden)]

@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::{
     activity::Limits,
-    config::IngestArgs,
+    config::{IngestArgs, PortLimits},
     connection::Connections,
     crowd::Crowd,
     drain::Drain,
@@ -39,7 +39,7 @@ pub async fn run<P: Publish>(
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
 ) {
-    let limits = args.limits();
+    let limits = args.port;
     let webhook = Webhook::new(args, verifier, publisher, metrics);
     serve(webhook, limits, listener, shutdown).await;
 }
@@ -54,20 +54,9 @@ pub async fn run_beside<P: Publish, N: Neighbour>(
     neighbour: Option<N>,
     shutdown: Shutdown,
 ) {
-    let limits = args.limits();
+    let limits = args.port;
     let webhook = Webhook::new(args, verifier, publisher, metrics);
     serve(Beside { webhook, neighbour }, limits, listener, shutdown).await;
-}
-
-/// Limits of a port.
-#[derive(Clone, Copy, Debug)]
-pub struct PortLimits {
-    /// Longest time from the first byte of a request's head to its last.
-    pub head_timeout: Duration,
-    /// Longest time that a connection may rest between requests.
-    pub idle_timeout: Duration,
-    /// Most open connections.
-    pub max_connections: usize,
 }
 
 /// Serves `handler` on `listener` until `shutdown` is requested and every open connection has come

@@ -11,6 +11,7 @@
 mod apply;
 mod batch;
 pub mod change;
+pub mod config;
 pub mod database;
 mod failure;
 mod housekeeping;

@@ -7,7 +7,11 @@ use clerk_sync_pipeline::{
     queue::BatchLimits,
     secret::ServerUrl,
 };
-use clerk_sync_projection::{MissingEmail, ProjectionConfig, change::Rules, database};
+use clerk_sync_projection::{
+    MissingEmail, ProjectionConfig,
+    change::Rules,
+    config::{SessionArgs, database_url},
+};
 
 /// Applies Clerk's events from RabbitMQ to the database
 #[derive(Clone, Debug, clap::Parser)]
@@ -72,18 +76,6 @@ pub struct WorkerArgs {
     pub prefetch: u16,
 }
 
-/// How the database is spoken to.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub struct SessionArgs {
-    /// Keep prepared statements on each connection. Say false behind PgBouncer in transaction mode,
-    /// unless DATABASE_URL has pgbouncer=true
-    #[arg(
-        long, env, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL",
-        help_heading = "Database"
-    )]
-    pub database_prepared_statements: bool,
-}
-
 impl WorkerArgs {
     /// How much a batch may hold and wait.
     #[must_use]
@@ -112,14 +104,4 @@ impl WorkerArgs {
     pub fn connections(&self) -> u32 {
         u32::from(self.worker_lanes) + 2
     }
-}
-
-/// Takes a database's address.
-///
-/// # Errors
-/// It names no database that is known here; the text does not repeat it.
-pub fn database_url(text: &str) -> Result<ServerUrl, String> {
-    let url: ServerUrl = text.parse()?;
-    database::kind(&url)?;
-    Ok(url)
 }

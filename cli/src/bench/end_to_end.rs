@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use clerk_sync_pipeline::{queue::amqp::Nodes, secret::ServerUrl};
-use clerk_sync_worker::config::database_url;
+use clerk_sync_projection::config::database_url;
 
 use super::{
     Common, WARM_UP, applied,

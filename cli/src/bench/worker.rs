@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use clerk_sync_pipeline::{queue::amqp::Nodes, secret::ServerUrl};
-use clerk_sync_worker::config::database_url;
+use clerk_sync_projection::config::database_url;
 
 use super::{
     applied::{self, Counters},

@@ -33,7 +33,7 @@ async fn requests_in_flight_are_finished_and_their_connections_closed() {
 
 #[tokio::test]
 async fn the_port_is_closed_at_once_and_what_waited_behind_it_is_served() {
-    let mut rig = Rig::with(|args| args.max_connections = 1).await;
+    let mut rig = Rig::with(|args| args.port.max_connections = 1).await;
     rig.behaviour.send_replace(Behaviour::Hold);
     let mut first = rig.connect().await;
     first.send(&signed("msg_1", BODY)).await;
@@ -116,7 +116,7 @@ async fn pipelined_requests_that_arrived_are_all_answered() {
 
 #[tokio::test]
 async fn a_head_that_never_ends_does_not_keep_the_process() {
-    let rig = Rig::with(|args| args.head_timeout = Duration::from_millis(900)).await;
+    let rig = Rig::with(|args| args.port.head_timeout = Duration::from_millis(900)).await;
     let mut wire = rig.connect().await;
     wire.send(b"POST / HT").await;
     sleep(Duration::from_millis(50)).await;
@@ -147,7 +147,7 @@ async fn an_idle_process_stops_at_once() {
 #[tokio::test]
 async fn http_2_requests_in_flight_are_finished() {
     // Served for longer than a closing connection is waited for.
-    let mut rig = Rig::with(|args| args.head_timeout = Duration::from_millis(200)).await;
+    let mut rig = Rig::with(|args| args.port.head_timeout = Duration::from_millis(200)).await;
     rig.behaviour.send_replace(Behaviour::Hold);
     let mut client = http2(&rig).await;
     let answers: Vec<_> = (0..20)

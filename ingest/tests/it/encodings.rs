@@ -228,7 +228,7 @@ async fn http_2_with_prior_knowledge_is_served_on_the_same_port() {
 
 #[tokio::test]
 async fn an_http_2_connection_that_waits_before_its_first_request_is_served() {
-    let rig = Rig::with(|args| args.head_timeout = Duration::from_millis(200)).await;
+    let rig = Rig::with(|args| args.port.head_timeout = Duration::from_millis(200)).await;
     let mut client = http2(&rig).await;
     tokio::time::sleep(Duration::from_millis(600)).await;
     let answer = within(client.send_request(http2_request(&rig, "msg_1", BODY)))

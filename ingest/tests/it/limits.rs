@@ -13,7 +13,7 @@ use crate::{
 
 #[tokio::test]
 async fn a_slow_head_is_408_and_the_end_of_the_connection() {
-    let rig = Rig::with(|args| args.head_timeout = Duration::from_millis(300)).await;
+    let rig = Rig::with(|args| args.port.head_timeout = Duration::from_millis(300)).await;
     for begun in [
         "P",
         "POST /api/webhooks/clerk HTTP/1.1\r\nhost: test\r\nsvix-id: m",
@@ -296,7 +296,7 @@ async fn slow_bodies_give_way_when_their_bytes_are_too_many() {
 
 #[tokio::test]
 async fn who_rests_gives_way_to_who_waits_for_a_connection() {
-    let rig = Rig::with(|args| args.max_connections = 2).await;
+    let rig = Rig::with(|args| args.port.max_connections = 2).await;
     let mut new = rig.connect().await;
     let mut served = rig.connect().await;
     served.send(&signed("msg_1", BODY)).await;
@@ -316,7 +316,7 @@ async fn who_rests_gives_way_to_who_waits_for_a_connection() {
 
 #[tokio::test]
 async fn connections_over_the_cap_wait_and_are_served() {
-    let mut rig = Rig::with(|args| args.max_connections = 2).await;
+    let mut rig = Rig::with(|args| args.port.max_connections = 2).await;
     let idle = [rig.connect().await, rig.connect().await];
     let mut late = Vec::new();
     for n in 0..10 {
@@ -343,8 +343,8 @@ async fn connections_over_the_cap_wait_and_are_served() {
 #[tokio::test]
 async fn idle_connections_are_closed_without_a_word() {
     let rig = Rig::with(|args| {
-        args.head_timeout = Duration::from_millis(200);
-        args.idle_timeout = Duration::from_millis(700);
+        args.port.head_timeout = Duration::from_millis(200);
+        args.port.idle_timeout = Duration::from_millis(700);
     })
     .await;
     // One that never sends anything has as long as for a head.
@@ -379,7 +379,7 @@ fn wire_is_new(rig: &Rig) -> bool {
 
 #[tokio::test]
 async fn an_idle_http_2_connection_is_closed() {
-    let rig = Rig::with(|args| args.idle_timeout = Duration::from_millis(300)).await;
+    let rig = Rig::with(|args| args.port.idle_timeout = Duration::from_millis(300)).await;
     let mut client = http2(&rig).await;
     let answer = within(client.send_request(http2_request(&rig, "msg_1", BODY)))
         .await
@@ -396,8 +396,8 @@ async fn an_idle_http_2_connection_is_closed() {
 #[tokio::test]
 async fn a_request_that_is_served_is_never_idle() {
     let mut rig = Rig::with(|args| {
-        args.head_timeout = Duration::from_millis(100);
-        args.idle_timeout = Duration::from_millis(100);
+        args.port.head_timeout = Duration::from_millis(100);
+        args.port.idle_timeout = Duration::from_millis(100);
     })
     .await;
     rig.behaviour.send_replace(Behaviour::Hold);
