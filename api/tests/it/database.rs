@@ -66,6 +66,15 @@ impl Home {
         self.pool().execute_unprepared(sql).await.unwrap();
     }
 
+    /// A row of the application's own, with this address.
+    pub(crate) async fn has_stranger(&self, email: &str) {
+        self.run(&format!(
+            r#"INSERT INTO users ("id", "clerkId", "email", "updatedAt")
+               VALUES ('a', 'theirs', '{email}', '2026-01-02 03:04:05.678')"#
+        ))
+        .await;
+    }
+
     /// A number.
     pub(crate) async fn number(&self, sql: &str) -> i64 {
         let backend = self.pool().get_database_backend();

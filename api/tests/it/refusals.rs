@@ -123,12 +123,7 @@ async fn a_request_that_is_none_of_this_api_is_refused() {
 #[tokio::test]
 async fn an_address_that_a_row_of_the_application_holds_is_a_conflict() {
     let rig = rig().await;
-    rig.home
-        .run(
-            r#"INSERT INTO users ("id", "clerkId", "email", "updatedAt")
-               VALUES ('a', 'theirs', 'maren@harbour-labs.example', '2026-01-02 03:04:05.678')"#,
-        )
-        .await;
+    rig.home.has_stranger("maren@harbour-labs.example").await;
     let id = rig.clerk.sign_up("maren@harbour-labs.example");
     let answer = rig.me(&id).await;
     answer.refused(409, "email_taken");

@@ -2,7 +2,8 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { afterEach, expect, test } from 'vitest'
-import { ClerkSyncError, createClient } from '../src/index.js'
+import { createClient } from '../src/index.js'
+import { failure } from './failure.js'
 
 /** Servers that are not the API, or not in order: what clerk-sync's own never does. */
 
@@ -20,15 +21,6 @@ async function server(answer: (request: IncomingMessage, response: ServerRespons
 }
 
 const getToken = async () => 'secret-token'
-
-async function failure(call: Promise<unknown>): Promise<ClerkSyncError> {
-  const error: unknown = await call.then(
-    () => undefined,
-    (error: unknown) => error,
-  )
-  if (!(error instanceof ClerkSyncError)) throw new Error(`not a ClerkSyncError: ${error}`)
-  return error
-}
 
 test('a server that nobody runs is unreachable', async () => {
   const url = await server(() => {})

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
-import { ClerkSyncError, createClient } from '../src/index.js'
+import { createClient } from '../src/index.js'
+import { failure } from './failure.js'
 import { blocks, project } from './page.js'
 import { type Servers, startServers } from './servers.js'
 
@@ -18,15 +19,6 @@ const as = (token: string | null) => createClient({ url: servers.url, getToken: 
 async function newcomer(fields: object) {
   const clerkId = await servers.clerk.signUp(fields)
   return { clerkId, helpers: as(await servers.clerk.token(clerkId)) }
-}
-
-async function failure(call: Promise<unknown>): Promise<ClerkSyncError> {
-  const error: unknown = await call.then(
-    () => undefined,
-    (error: unknown) => error,
-  )
-  if (!(error instanceof ClerkSyncError)) throw new Error(`not a ClerkSyncError: ${error}`)
-  return error
 }
 
 test('the first page load finds a row that no webhook has brought', async () => {
