@@ -22,6 +22,7 @@ mod load;
 mod meter;
 mod prefill;
 mod raw_batch;
+mod raw_consume;
 mod raw_publish;
 mod report;
 mod schedule;

@@ -1,21 +1,28 @@
-//! Reference of `worker`: the statements that the promise needs, written by hand over sqlx, on
-//! events that need not be consumed nor parsed. Same tables, same sizes of batches, as many
-//! connections.
+//! References of `worker`: the statements that the promise needs, written by hand over sqlx, on
+//! events that need not be parsed; without a queue, and consumed from one. Same tables, same sizes
+//! of batches, as many connections.
 
 use std::{
     collections::{BTreeMap, HashSet},
+    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
+use anyhow::Context as _;
 use chrono::{DateTime, NaiveDateTime, Utc};
-use clerk_sync_pipeline::secret::ServerUrl;
+use clerk_sync_pipeline::{queue::amqp::Server, secret::ServerUrl};
 use sqlx::{Connection as _, PgConnection};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 
-use super::stock::{self, Stock};
+use super::{
+    raw_consume::RawConsumer,
+    raw_publish,
+    stock::{self, Stock},
+};
 
 const CLAIM: &str = r"
     INSERT INTO clerk_sync.processed_events
@@ -50,6 +57,9 @@ const UPSERT: &str = r#"
         "createdAt" = excluded."createdAt", "updatedAt" = excluded."updatedAt"
     RETURNING id, "clerkId""#;
 
+/// How often it is looked whether everything is applied.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// As long as in the sample.
 const NAME: &str = "Maren Holt-Aas";
 const IMAGE_URL: &str = "https://img.clerk.com/eyJ0eXBlIjoiZGVmYXVsdCIsImlpZCI6Imluc18zN2RHYW9Hd09TZnlCbVNNMHBCcjEweng3UEEiLCJyaWQiOiJ1c2VyXzNFV3B2bld6OFZFNU1FTnFUT3ozZTJjWURubCIsImluaXRpYWxzIjoiTUgifQ";
@@ -75,16 +85,62 @@ pub(super) async fn apply(
                 if from >= count {
                     return lane.connection.close().await;
                 }
-                let numbers = from..(from + batch).min(count);
-                let events = numbers.end - numbers.start;
-                lane.apply(numbers).await?;
-                applied.fetch_add(events, Ordering::Relaxed);
+                let numbers: Vec<u64> = (from..(from + batch).min(count)).collect();
+                lane.apply(&numbers).await?;
+                applied.fetch_add(numbers.len() as u64, Ordering::Relaxed);
             }
         });
     }
     while let Some(lane) = tasks.join_next().await {
         lane??;
     }
+    Ok(())
+}
+
+/// Applies what is in the queue, `count` events of a stock, and acknowledges each batch after its
+/// commit; `applied` counts along.
+pub(super) async fn consume(
+    broker: &Server,
+    database: &ServerUrl,
+    stock: &Arc<Stock>,
+    count: u64,
+    batch: u16,
+    lanes: usize,
+    applied: &Arc<AtomicU64>,
+) -> anyhow::Result<()> {
+    let broker = (raw_publish::connect(broker).await?, broker.topology.apply());
+    let mut tasks: JoinSet<anyhow::Result<Infallible>> = JoinSet::new();
+    for _ in 0..lanes {
+        let connection = PgConnection::connect(database.expose().as_str()).await?;
+        let mut consumer = RawConsumer::start(&broker.0, &broker.1, batch).await?;
+        let (stock, applied) = (stock.clone(), applied.clone());
+        tasks.spawn(async move {
+            let mut lane = Lane { connection, stock };
+            loop {
+                let letters = consumer.batch().await?;
+                let numbers: Option<Vec<u64>> = letters
+                    .iter()
+                    .map(|letter| lane.stock.number(letter.id()?))
+                    .collect();
+                let numbers = numbers.context("a message of another run")?;
+                lane.apply(&numbers).await?;
+                consumer.ack(&letters).await?;
+                applied.fetch_add(numbers.len() as u64, Ordering::Relaxed);
+            }
+        });
+    }
+    // A lane ends by failing; all of them, when everything is applied.
+    let finished = async {
+        while applied.load(Ordering::Relaxed) < count {
+            sleep(LOOK).await;
+        }
+    };
+    tokio::select! {
+        failed = tasks.join_next() => match failed.context("no lanes")??? {},
+        () = finished => {}
+    }
+    tasks.shutdown().await;
+    broker.0.close(200, "done".into()).await?;
     Ok(())
 }
 
@@ -95,19 +151,23 @@ struct Lane {
 
 impl Lane {
     /// One batch, one transaction. Rows in the order of their keys, so that no two deadlock.
-    async fn apply(&mut self, numbers: std::ops::Range<u64>) -> Result<(), sqlx::Error> {
+    async fn apply(&mut self, numbers: &[u64]) -> Result<(), sqlx::Error> {
         let stock = &self.stock;
-        let ids: Vec<String> = numbers
-            .clone()
-            .map(|number| stock.event_id(number))
-            .collect();
+        let ids: Vec<String> = numbers.iter().map(|n| stock.event_id(*n)).collect();
         let subjects: Vec<String> = numbers
-            .clone()
-            .map(|number| stock::clerk_id(stock.user(number)))
+            .iter()
+            .map(|number| stock::clerk_id(stock.user(*number)))
             .collect();
-        let times: Vec<DateTime<Utc>> = numbers.clone().map(|n| stock.time(n).and_utc()).collect();
+        let times: Vec<DateTime<Utc>> = numbers
+            .iter()
+            .map(|number| stock.time(*number).and_utc())
+            .collect();
         // The newest of each user.
-        let winners: BTreeMap<u64, u64> = numbers.map(|n| (stock.user(n), n)).collect();
+        let mut winners: BTreeMap<u64, u64> = BTreeMap::new();
+        for number in numbers {
+            let newest = winners.entry(stock.user(*number)).or_default();
+            *newest = (*newest).max(*number);
+        }
         let emails: Vec<String> = winners.keys().map(|user| stock::address(*user)).collect();
         let clerk_ids: Vec<String> = winners.keys().map(|user| stock::clerk_id(*user)).collect();
         let versions: Vec<i64> = winners

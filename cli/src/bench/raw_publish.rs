@@ -53,11 +53,7 @@ pub(super) struct Published {
 
 impl RawPublisher {
     pub(super) async fn connect(server: &Server) -> anyhow::Result<Self> {
-        let url = server.nodes.first().expose().as_str();
-        let connecting = Connection::connect(url, ConnectionProperties::default());
-        let connection = timeout(CONFIRM_TIMEOUT, connecting)
-            .await
-            .context("the broker does not answer")??;
+        let connection = connect(server).await?;
         let mut channels = Vec::new();
         for _ in 0..CHANNELS {
             let channel = connection.create_channel().await?;
@@ -108,6 +104,16 @@ impl RawPublisher {
             latencies: Latencies::of(&histogram),
         })
     }
+}
+
+/// Connects to the first node.
+pub(super) async fn connect(server: &Server) -> anyhow::Result<Connection> {
+    let url = server.nodes.first().expose().as_str();
+    let connecting = Connection::connect(url, ConnectionProperties::default());
+    let connection = timeout(CONFIRM_TIMEOUT, connecting)
+        .await
+        .context("the broker does not answer")??;
+    Ok(connection)
 }
 
 /// One of those that publish at the same time.

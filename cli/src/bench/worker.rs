@@ -23,6 +23,7 @@ use super::{
 use crate::scratch::Leftovers;
 
 const RAW: &str = "raw SQL batches";
+const CONSUMED: &str = "raw lapin + SQL";
 /// Publishes at a time, to fill the queue.
 const FILLING: usize = 256;
 /// What share of a run's events is applied before it is measured: a tenth.
@@ -31,7 +32,7 @@ pub(super) const WARM_UP_SHARE: u64 = 10;
 /// Measure the worker: a queue that is full until every row is committed
 ///
 /// Beside it, in turn: the same statements by hand over sqlx, in batches of the same size on as
-/// many connections, without a queue. Uses queues and a database of its own, which it removes.
+/// many connections; without a queue, and consumed from it over lapin. Uses queues and a database of its own, which it removes.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -95,10 +96,14 @@ impl WorkerArgs {
         let mut runs = Vec::new();
         for round in 1..=self.rounds {
             say(format!("round {round}: {RAW}"));
-            let number = u64::from(round) * 2;
+            let number = u64::from(round) * 3;
             runs.push(self.raw(site, round, number).await?);
-            say(format!("round {round}: filling the queue"));
+            say(format!("round {round}: filling the queue for {CONSUMED}"));
             let stock = self.fill(site, number + 1).await?;
+            say(format!("round {round}: {CONSUMED}"));
+            runs.push(self.consumed(site, round, &stock).await?);
+            say(format!("round {round}: filling the queue"));
+            let stock = self.fill(site, number + 2).await?;
             say(format!("round {round}: {ours}"));
             runs.push(self.work(site, round, &ours, &stock).await?);
         }
@@ -113,7 +118,7 @@ impl WorkerArgs {
             self.users,
             self.ledger_rows
         );
-        let compared = [(ours.as_str(), RAW)];
+        let compared = [(ours.as_str(), RAW), (ours.as_str(), CONSUMED)];
         let notes = vec![super::COLUMNS];
         Ok(Report::of(
             "worker", versions, &settings, runs, &compared, notes,
@@ -129,7 +134,7 @@ impl WorkerArgs {
         };
         let done = Arc::new(AtomicU64::new(0));
         let tables = site.tables()?;
-        let lanes = usize::from(self.lanes) * usize::from(self.workers);
+        let lanes = self.all_lanes();
         let ((), window) = tokio::try_join!(
             raw_batch::apply(
                 tables.url(),
@@ -150,6 +155,37 @@ impl WorkerArgs {
         let leftovers = Leftovers::default();
         run.audit = Some(self.audit(site, &stock, RAW, &leftovers).await?);
         Ok(run)
+    }
+
+    async fn consumed(&self, site: &Site, round: u32, stock: &Arc<Stock>) -> anyhow::Result<Run> {
+        let meter = site.meter([Some(std::process::id())]);
+        let done = Arc::new(AtomicU64::new(0));
+        let ((), window) = tokio::try_join!(
+            raw_batch::consume(
+                site.broker()?,
+                site.tables()?.url(),
+                stock,
+                self.events,
+                self.batch,
+                self.all_lanes(),
+                &done
+            ),
+            applied::measure(
+                &meter,
+                self.events / WARM_UP_SHARE,
+                || self.events,
+                async || Ok(done.load(Ordering::Relaxed))
+            ),
+        )?;
+        let mut run = Run::new(CONSUMED, round, &window, None);
+        let leftovers = site.leftovers().await?;
+        run.audit = Some(self.audit(site, stock, CONSUMED, &leftovers).await?);
+        Ok(run)
+    }
+
+    /// Batches in hand at once, of all workers.
+    fn all_lanes(&self) -> usize {
+        usize::from(self.lanes) * usize::from(self.workers)
     }
 
     async fn fill(&self, site: &Site, number: u64) -> anyhow::Result<Arc<Stock>> {
