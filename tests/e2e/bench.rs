@@ -142,7 +142,8 @@ async fn bench_worker_finds_every_event_in_the_tables() {
         "1000",
     ];
     let args = [&["worker", "--rounds", "1"][..], &sizes].concat();
-    let runs = bench(&args, &["raw SQL batches", "worker"]).await;
+    let modes = ["raw SQL batches", "raw lapin + SQL", "worker"];
+    let runs = bench(&args, &modes).await;
     for run in &runs {
         assert_eq!(
             (audited(run, "accepted"), audited(run, "found")),
@@ -161,7 +162,7 @@ async fn bench_worker_finds_every_event_in_the_tables() {
         "--workers",
         "2",
     ];
-    bench(&args, &["raw SQL batches", "2 workers"]).await;
+    bench(&args, &["raw SQL batches", "raw lapin + SQL", "2 workers"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
