@@ -183,9 +183,11 @@ impl Projection {
         let looked = bounded(async {
             let transaction = self.db.pool.begin().await?;
             if transaction.get_database_backend() == DbBackend::Postgres {
+                // Before the opening: one that takes a snapshot would come too early for this.
                 let one_moment = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
-                let opening = self.db.opened(one_moment);
-                transaction.execute_unprepared(&opening).await?;
+                let opening = self.db.opening().unwrap_or_default();
+                let first = format!("{one_moment}; {opening}");
+                transaction.execute_unprepared(&first).await?;
             }
             let seen = look(&transaction).await?;
             transaction.commit().await?;
