@@ -114,7 +114,7 @@ impl Backend {
                     Err(ApiError::unreadable("it is another user"))
                 }
             }
-            Err(ApiError::NotFound { .. }) => Ok(None),
+            Err(ApiError::NotFound { complaint }) if complaint.is_of_a_resource() => Ok(None),
             Err(error) => Err(error),
         }
     }

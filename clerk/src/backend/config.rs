@@ -5,6 +5,7 @@ use std::{fmt, num::NonZeroU32, str::FromStr, time::Duration};
 use reqwest::Url;
 
 use super::{InstanceKind, SecretKey};
+use crate::cleartext::is_exposed;
 
 /// Where Clerk's Backend API is.
 pub const DEFAULT_API_URL: &str = "https://api.clerk.com";
@@ -84,6 +85,8 @@ impl FromStr for ApiUrl {
         })?;
         let problem = if !matches!(url.scheme(), "http" | "https") {
             "it is neither http:// nor https://"
+        } else if is_exposed(&url) {
+            "it is http:// to another machine, and the secret key could be read on the way"
         } else if !url.username().is_empty() || url.password().is_some() {
             "it has a user or a password"
         } else if url.query().is_some() || url.fragment().is_some() {
@@ -124,6 +127,8 @@ mod tests {
         for (text, says) in [
             ("api.clerk.com", "not a URL"),
             ("ftp://api.clerk.com", "neither"),
+            ("http://api.clerk.com", "another machine"),
+            ("http://localhost.example.com", "another machine"),
             ("https://me:hunter2@api.clerk.com", "password"),
             ("https://api.clerk.com/?hunter2=1", "query"),
             ("https://api.clerk.com/v1/", "/v1"),
@@ -137,6 +142,13 @@ mod tests {
         }
         let proxied: ApiUrl = "http://127.0.0.1:9/clerk/".parse().unwrap();
         assert_eq!(proxied.to_string(), "http://127.0.0.1:9/clerk");
+        for here in [
+            "http://localhost:9",
+            "http://clerk.localhost",
+            "http://[::1]:9",
+        ] {
+            assert!(here.parse::<ApiUrl>().is_ok(), "{here}");
+        }
         assert_eq!(" ".parse::<ApiUrl>().unwrap(), ApiUrl::default());
         assert_eq!(ApiUrl::default().to_string(), DEFAULT_API_URL);
     }

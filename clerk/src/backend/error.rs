@@ -163,7 +163,16 @@ impl ApiError {
     }
 }
 
+/// Clerk's code for what it does not have.
+const RESOURCE_NOT_FOUND: &str = "resource_not_found";
+
 impl Complaint {
+    /// Whether it is Clerk's own word that it has no such thing: a gateway's 404 may have a code,
+    /// too.
+    pub(super) fn is_of_a_resource(&self) -> bool {
+        self.code.as_deref() == Some(RESOURCE_NOT_FOUND)
+    }
+
     fn from_answer(status: StatusCode, body: &[u8]) -> Self {
         #[derive(Default, Deserialize)]
         struct Errors {

@@ -4,18 +4,19 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
 use jsonwebtoken::DecodingKey;
 use reqwest::{Client, StatusCode, Url, header::HeaderValue, redirect};
 use serde::Deserialize;
-use tokio::{
-    sync::Mutex,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{FrontendApi, TokenError};
 use crate::backend::{API_VERSION, ApiUrl, SecretKey};
@@ -38,35 +39,46 @@ pub struct Timing {
     pub floor: Duration,
     /// After a fetch that failed, nobody asks for so long.
     pub rest: Duration,
+    /// While fetches fail, the keys of the last one that did not are believed for so long after
+    /// it: rows are answered while Clerk is away.
+    pub grace: Duration,
 }
 
 impl Default for Timing {
-    /// Five minutes, as Clerk's SDK; 10 s; 1 s.
+    /// Five minutes, as Clerk's SDK; 10 s; 1 s; an hour.
     fn default() -> Self {
         Self {
             lifetime: Duration::from_secs(300),
             floor: Duration::from_secs(10),
             rest: Duration::from_secs(1),
+            grace: Duration::from_secs(3600),
         }
     }
 }
 
 /// The keys of one instance, by the name that tokens have for them: the instance's id.
 pub struct Jwks {
+    publisher: Arc<Publisher>,
+    timing: Timing,
+    known: Arc<RwLock<Known>>,
+    /// The last fetch that was begun. It is nobody's in particular: who asked first may go away.
+    fetching: Mutex<Option<Fetching>>,
+}
+
+/// Where the keys are.
+struct Publisher {
     client: Client,
     url: Url,
     secret: Option<HeaderValue>,
-    timing: Timing,
-    known: RwLock<Known>,
-    /// Held by whoever fetches. If that one goes away, the next takes over.
-    turn: Mutex<()>,
 }
+
+type KeySet = HashMap<String, Arc<DecodingKey>>;
+type Fetching = Shared<BoxFuture<'static, Result<Arc<KeySet>, TokenError>>>;
 
 #[derive(Default)]
 struct Known {
     /// The keys of the last fetch that succeeded, and when it ended.
-    keys: HashMap<String, Arc<DecodingKey>>,
-    fetched: Option<Instant>,
+    keys: Option<(Instant, Arc<KeySet>)>,
     /// The end of the last fetch, and why it failed, if it did. What was known remains: whoever
     /// sends tokens of unknown keys while Clerk is away takes nothing from the others.
     tried: Option<(Instant, Option<TokenError>)>,
@@ -99,13 +111,16 @@ impl Jwks {
             .redirect(redirect::Policy::none())
             .build()
             .map_err(|_| failed("no HTTPS client could be made"))?;
+        let url = Url::parse(url).expect("it is made of one that was checked");
         Ok(Self {
-            client,
-            url: Url::parse(url).expect("it is made of one that was checked"),
-            secret,
+            publisher: Arc::new(Publisher {
+                client,
+                url,
+                secret,
+            }),
             timing: Timing::default(),
-            known: RwLock::default(),
-            turn: Mutex::new(()),
+            known: Arc::default(),
+            fetching: Mutex::default(),
         })
     }
 
@@ -118,53 +133,88 @@ impl Jwks {
 
     pub(super) async fn get(&self, kid: &str) -> Result<Arc<DecodingKey>, TokenError> {
         let asked = Instant::now();
-        if let Some(answer) = self.known(kid, asked) {
-            return answer;
+        let (known, failure) = self.known(kid);
+        if let Some(key) = known {
+            return Ok(key);
         }
-        let _turn = self.turn.lock().await;
-        // Another one may have fetched while we waited.
-        if let Some(answer) = self.known(kid, asked) {
-            return answer;
-        }
-        let fetched = timeout(FETCH_TIMEOUT, self.fetch())
-            .await
-            .unwrap_or_else(|_| Err(failed("no answer in time")));
-        let now = Instant::now();
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let fetched = match failure {
+            Some(failure) => Err(failure),
+            None => self.fetching(asked).await,
+        };
         match fetched {
-            Ok(keys) => {
-                known.keys = keys;
-                known.fetched = Some(now);
-                known.tried = Some((now, None));
-                known.keys.get(kid).cloned().ok_or(TokenError::KidMismatch)
+            Ok(keys) => keys.get(kid).cloned().ok_or(TokenError::KidMismatch),
+            Err(error @ TokenError::RemoteFailedToLoad(_)) => {
+                self.believed(kid, self.timing.grace).ok_or(error)
             }
-            Err(error) => {
-                tracing::warn!(%error, "session tokens cannot be checked");
-                known.tried = Some((now, Some(error.clone())));
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 
-    /// What is known without asking: the key, that there is none, or that nobody answers.
-    fn known(&self, kid: &str, asked: Instant) -> Option<Result<Arc<DecodingKey>, TokenError>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(key) = known.keys.get(kid)
-            && (known.fetched).is_some_and(|fetched| fetched.elapsed() < self.timing.lifetime)
-        {
-            return Some(Ok(key.clone()));
+    /// What is known without asking: the key; else why nobody is asked now.
+    fn known(&self, kid: &str) -> (Option<Arc<DecodingKey>>, Option<TokenError>) {
+        if let Some(key) = self.believed(kid, self.timing.lifetime) {
+            return (Some(key), None);
         }
-        let (ended, failure) = known.tried.as_ref()?;
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let Some((ended, failure)) = &known.tried else {
+            return (None, None);
+        };
         let rest = match failure {
             Some(_) => self.timing.rest,
             None => self.timing.floor.min(self.timing.lifetime),
         };
-        // Whoever waited for this very fetch has its answer.
-        let holds = *ended >= asked || ended.elapsed() < rest;
-        holds.then(|| Err(failure.clone().unwrap_or(TokenError::KidMismatch)))
+        let rests = ended.elapsed() < rest;
+        let why = || failure.clone().unwrap_or(TokenError::KidMismatch);
+        (None, rests.then(why))
     }
 
-    async fn fetch(&self) -> Result<HashMap<String, Arc<DecodingKey>>, TokenError> {
+    /// A key of the last fetch that succeeded, if that was not longer ago.
+    fn believed(&self, kid: &str, within: Duration) -> Option<Arc<DecodingKey>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let (fetched, keys) = known.keys.as_ref()?;
+        let key = keys.get(kid)?;
+        (fetched.elapsed() < within).then(|| key.clone())
+    }
+
+    /// The fetch that is under way, or has ended since `asked`; else a new one.
+    fn fetching(&self, asked: Instant) -> Fetching {
+        let mut last = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+        let ended_since = || {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known
+                .tried
+                .as_ref()
+                .is_some_and(|(ended, _)| *ended >= asked)
+        };
+        if let Some(fetching) = &*last
+            && (fetching.peek().is_none() || ended_since())
+        {
+            return fetching.clone();
+        }
+        let (publisher, known) = (self.publisher.clone(), self.known.clone());
+        let fetching = async move {
+            let fetched = timeout(FETCH_TIMEOUT, publisher.fetch())
+                .await
+                .unwrap_or_else(|_| Err(failed("no answer in time")))
+                .map(Arc::new);
+            let now = Instant::now();
+            let mut known = known.write().unwrap_or_else(PoisonError::into_inner);
+            known.tried = Some((now, fetched.as_ref().err().cloned()));
+            match &fetched {
+                Ok(keys) => known.keys = Some((now, keys.clone())),
+                Err(error) => tracing::warn!(%error, "session tokens cannot be checked"),
+            }
+            fetched
+        };
+        let fetching = fetching.boxed().shared();
+        tokio::spawn(fetching.clone());
+        *last = Some(fetching.clone());
+        fetching
+    }
+}
+
+impl Publisher {
+    async fn fetch(&self) -> Result<KeySet, TokenError> {
         let mut delays = ExponentialBuilder::new()
             .with_min_delay(FIRST_DELAY)
             .with_factor(2.0)
@@ -182,7 +232,7 @@ impl Jwks {
         }
     }
 
-    async fn attempt(&self) -> Result<HashMap<String, Arc<DecodingKey>>, TokenError> {
+    async fn attempt(&self) -> Result<KeySet, TokenError> {
         let mut request = self.client.get(self.url.clone());
         if let Some(secret) = &self.secret {
             request = request
@@ -221,7 +271,7 @@ struct Rsa {
 }
 
 /// The keys that can have signed a token. Others, of kinds that Clerk may add, do no harm.
-fn keys(body: &[u8]) -> Result<HashMap<String, Arc<DecodingKey>>, TokenError> {
+fn keys(body: &[u8]) -> Result<KeySet, TokenError> {
     let set: Set = serde_json::from_slice(body).map_err(|_| failed("the answer is no key set"))?;
     let rsa = set.keys.into_iter().filter_map(|key| {
         let key: Rsa = serde_json::from_value(key).ok()?;
@@ -229,7 +279,7 @@ fn keys(body: &[u8]) -> Result<HashMap<String, Arc<DecodingKey>>, TokenError> {
         let decoding = DecodingKey::from_rsa_components(&key.n, &key.e).ok()?;
         signs.then(|| (key.kid, Arc::new(decoding)))
     });
-    let keys: HashMap<_, _> = rsa.collect();
+    let keys: KeySet = rsa.collect();
     if keys.is_empty() {
         return Err(failed("the answer has no signing keys"));
     }
@@ -253,6 +303,6 @@ fn failed(what: &str) -> TokenError {
 
 impl fmt::Debug for Jwks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Jwks({})", self.url)
+        write!(f, "Jwks({})", self.publisher.url)
     }
 }

@@ -9,6 +9,8 @@ use base64::{
 };
 use url::Url;
 
+use crate::cleartext::is_exposed;
+
 /// Where to find the right key.
 const WHERE: &str = "copy the publishable key (pk_live_… or pk_test_…) from the Clerk dashboard: \
                      Configure, API keys";
@@ -113,7 +115,13 @@ impl FromStr for FrontendApi {
             && url.password().is_none()
             && url.query().is_none()
             && url.fragment().is_none();
-        if plain {
+        if is_exposed(&url) {
+            Err(
+                "it is http:// to another machine, where who is on the way could put keys of \
+                 their own: use https://"
+                    .to_owned(),
+            )
+        } else if plain {
             Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
         } else {
             Err("not a plain https:// URL like https://example.com/__clerk".to_owned())

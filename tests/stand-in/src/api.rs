@@ -30,6 +30,7 @@ pub(crate) async fn answer(
             answer.retry_after = retry_after;
             Ok(answer.into_response())
         }
+        Some(Failure::NotFound) => Ok(Answer::not_found("As told.").into_response()),
         Some(Failure::Foreign(status)) => {
             let mut answer = Answer::error(status, "", "", "");
             answer.body = "<html>no such page</html>".into();

@@ -36,6 +36,8 @@ pub enum Failure {
     Status(u16, Option<u64>),
     /// This status, with a body that is not Clerk's: a proxy's. A redirection leads to `/elsewhere`.
     Foreign(u16),
+    /// Clerk's own 404, whatever there is: its reading may be behind its writing.
+    NotFound,
     /// No answer: the connection is closed.
     HangUp,
     /// Half an answer, then the connection is closed.

@@ -165,7 +165,7 @@ async fn many_who_wait_for_a_failure_make_one_fetch_too() {
 }
 
 #[tokio::test]
-async fn a_fetch_that_is_given_up_is_taken_over_by_those_who_wait() {
+async fn a_fetch_goes_on_when_who_asked_first_goes_away() {
     let publisher = Publisher::start(Signer::instance().jwks()).await;
     publisher.delay(Duration::from_millis(200));
     let verifier = Arc::new(verifier(publisher.of_backend("sk_test_a")));
@@ -181,6 +181,46 @@ async fn a_fetch_that_is_given_up_is_taken_over_by_those_who_wait() {
     tokio::task::yield_now().await;
     leader.abort();
     assert_eq!(waiter.await.unwrap(), "signed in");
+    assert_eq!(publisher.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn strangers_who_hang_up_make_us_ask_no_more_often() {
+    let publisher = Publisher::start(Signer::instance().jwks()).await;
+    publisher.delay(Duration::from_millis(200));
+    let verifier = Arc::new(verifier(publisher.of_backend("sk_test_a")));
+    for number in 0..20 {
+        let verifier = verifier.clone();
+        let token = stranger(&format!("ins_{number}"));
+        let stranger = tokio::spawn(async move { reason(&verify(&verifier, &token).await) });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        stranger.abort();
+    }
+    assert_eq!(publisher.asked().len(), 1);
+    assert_eq!(reason(&verify(&verifier, &token()).await), "signed in");
+    assert_eq!(publisher.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn who_is_signed_in_stays_so_for_a_while_when_clerk_is_away() {
+    for (grace, says) in [(3600, "signed in"), (0, "jwk-remote-failed-to-load")] {
+        let publisher = Publisher::start(Signer::instance().jwks()).await;
+        let timing = Timing {
+            lifetime: Duration::ZERO,
+            grace: Duration::from_secs(grace),
+            ..Timing::default()
+        };
+        let verifier = verifier(publisher.of_backend("sk_test_a").with_timing(timing));
+        assert_eq!(reason(&verify(&verifier, &token()).await), "signed in");
+        publisher.answer(500, "");
+        // Asked in vain, and again without being asked.
+        for _ in 0..2 {
+            assert_eq!(reason(&verify(&verifier, &token()).await), says);
+        }
+        assert_eq!(publisher.asked().len(), 6);
+        let unknown = verify(&verifier, &stranger("ins_whatever")).await;
+        assert_eq!(reason(&unknown), "jwk-remote-failed-to-load");
+    }
 }
 
 #[tokio::test]
