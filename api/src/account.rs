@@ -1,6 +1,9 @@
 //! The answer: a user's row, as the application knows it.
 
-use std::time::Duration;
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use clerk_sync_entity::{
@@ -12,17 +15,20 @@ use sea_orm::{
     ConnectionTrait, DbErr, FromQueryResult, QueryResult, StatementBuilder, prelude::DateTime,
 };
 use serde::Serialize;
-use tokio::sync::OnceCell;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 /// Longest time for a read. A pool waits 3 s for a connection.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long the tables that there are count as those that there are.
+const TABLES_FOR: Duration = Duration::from_secs(60);
+
 /// Reads rows.
 pub(crate) struct Accounts {
     database: Database,
-    /// Which of the application's tables there are. They do not come and go.
-    related: OnceCell<Related>,
+    /// Which of the application's tables there are, and when that was looked up. They come with
+    /// migrations of the application.
+    related: Mutex<Option<(Instant, Related)>>,
 }
 
 /// What is known of a user.
@@ -37,21 +43,25 @@ pub(crate) enum Known {
 
 impl Accounts {
     pub(crate) fn new(database: Database) -> Self {
-        let related = OnceCell::new();
+        let related = Mutex::default();
         Self { database, related }
     }
 
     pub(crate) async fn find(&self, clerk_id: &str) -> Result<Known, Unavailable> {
         match timeout(READ_WITHIN, self.read(clerk_id)).await {
             Ok(Ok(known)) => Ok(known),
-            Ok(Err(error)) => Err(unavailable(&error)),
+            Ok(Err(error)) => {
+                // A table that is gone is not asked again.
+                *self.seen() = None;
+                Err(unavailable(&error))
+            }
             Err(_) => Err(Unavailable(format!("no answer within {READ_WITHIN:?}"))),
         }
     }
 
     async fn read(&self, clerk_id: &str) -> Result<Known, DbErr> {
         let backend = self.database.pool.get_database_backend();
-        let related = *self.related.get_or_try_init(|| self.related()).await?;
+        let related = self.related().await?;
         let row = self.one(&accounts::by_clerk_id(clerk_id, related)).await?;
         if let Some(row) = row {
             let account = Account::from_query_result(&row, "")?;
@@ -65,15 +75,24 @@ impl Accounts {
     }
 
     async fn related(&self) -> Result<Related, DbErr> {
+        if let Some((at, related)) = *self.seen()
+            && at.elapsed() < TABLES_FOR
+        {
+            return Ok(related);
+        }
         let backend = self.database.pool.get_database_backend();
         let row = self.one(&accounts::related(backend)).await?;
         let missing = || DbErr::Custom("the tables are not there yet".to_owned());
         let related = Related::from_query_result(&row.ok_or_else(missing)?, "")?;
-        if related.users {
-            Ok(related)
-        } else {
-            Err(missing())
+        if !related.users {
+            return Err(missing());
         }
+        *self.seen() = Some((Instant::now(), related));
+        Ok(related)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Option<(Instant, Related)>> {
+        self.related.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One statement; in a transaction only where the session must be told something first.

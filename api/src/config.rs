@@ -45,6 +45,10 @@ pub struct Args {
     /// Secret key of the Clerk instance (sk_live_…), from the dashboard: Configure, API keys
     #[arg(long, env, hide_env_values = true, value_name = "KEY")]
     pub clerk_secret_key: SecretKey,
+    /// The only Clerk instance whose users are applied (ins_…). Unset: the one that a command has
+    /// made sure of, if any
+    #[arg(long, env, value_name = "ID")]
+    pub clerk_instance_id: Option<String>,
     /// Credits granted to a new user, once. 0 grants none
     #[arg(long, env, default_value_t = 0, value_name = "AMOUNT", value_parser = clap::value_parser!(i32).range(0..))]
     pub initial_credits: i32,
@@ -79,7 +83,7 @@ impl Args {
         ProjectionConfig {
             rules: Rules {
                 missing_email: self.missing_email,
-                instance_id: None,
+                instance_id: self.clerk_instance_id.clone().filter(|id| !id.is_empty()),
             },
             initial_credits: self.initial_credits,
         }
@@ -192,10 +196,11 @@ impl ApiArgs {
             cookies: Cookies::of(publishable.as_ref()),
             allowed: listed(self.allowed_origins),
         };
-        let fetcher = Fetcher::new(backend, projection, metrics.clone());
+        let accounts = Arc::new(Accounts::new(database));
+        let fetcher = Fetcher::new(backend, projection, accounts.clone(), metrics.clone());
         Ok(Api::new(
             credentials,
-            Accounts::new(database),
+            accounts,
             Desk::new(fetcher, self.sync_floor),
             metrics,
         ))

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -102,21 +103,36 @@ impl Desk {
 
     fn begin(&self, session: Session) -> Fetching {
         let fetcher = self.fetcher.clone();
-        let task = self.tasks.spawn(async move {
-            let outcome = fetcher.fetch(&session).await;
+        let fetching = async move {
+            let outcome = survived(fetcher.fetch(&session)).await;
             (Instant::now(), outcome)
-        });
-        let ended = async {
-            // It is not cancelled, so it only fails with a bug of ours.
-            task.await
-                .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
         };
-        ended.boxed().shared()
+        let fetching = fetching.boxed().shared();
+        // The task takes it to its end, though all who wait go away.
+        self.tasks.spawn(fetching.clone());
+        fetching
     }
 
     /// Waits for those that nobody waits for any more.
     pub(crate) async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+/// Has a bug of ours be the answer of one fetch, not the end of the desk.
+async fn survived(fetch: impl Future<Output = Result<(), Refusal>>) -> Result<(), Refusal> {
+    let ended = AssertUnwindSafe(fetch).catch_unwind().await;
+    ended.unwrap_or(Err(Refusal::Bug))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_fetch_that_panics_is_a_refusal() {
+        let outcome = survived(async { panic!("a bug") }).await;
+        assert!(matches!(outcome, Err(Refusal::Bug)));
     }
 }

@@ -12,51 +12,53 @@ use clerk_sync_pipeline::{
     telemetry::{ClerkFetch, Metrics},
 };
 use clerk_sync_projection::{Projection, Snapshot, SnapshotOutcome};
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::sleep};
 
-use crate::refusal::Refusal;
+use crate::{
+    account::{Accounts, Known},
+    refusal::Refusal,
+};
 
 /// Longest time for asking Clerk, with its attempts: an answer to the browser leaves within 10 s.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
+
+/// How long after Clerk said that it has no such user it is asked again: right after a sign-up its
+/// word may be behind, and it costs a row.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// Asks and applies.
 pub(crate) struct Fetcher {
     backend: Backend,
     projection: Projection,
+    accounts: Arc<Accounts>,
     metrics: Arc<Metrics>,
     /// The instance of the secret key, once it was needed.
-    instance: OnceCell<String>,
+    key_instance: OnceCell<String>,
 }
 
 impl Fetcher {
-    pub(crate) fn new(backend: Backend, projection: Projection, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        backend: Backend,
+        projection: Projection,
+        accounts: Arc<Accounts>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             backend,
             projection,
+            accounts,
             metrics,
-            instance: OnceCell::new(),
+            key_instance: OnceCell::new(),
         }
     }
 
     /// Makes the row what Clerk says now. What is in the database already may be newer, and stays.
     pub(crate) async fn fetch(&self, session: &Session) -> Result<(), Refusal> {
-        let asked_at = Millis::now();
-        let answer = self.backend.user(&session.user_id).await;
-        self.count(&answer);
-        let outcome = match answer? {
-            Some(user) => {
-                let user = user.json.get().as_bytes();
-                self.apply(Snapshot::Present { user, asked_at }).await?
-            }
-            None => {
-                // A delete is final. The key of another instance knows nobody of this one, and
-                // would take each user away who signs in.
-                if session.instance_id.as_ref() != Some(self.instance().await?) {
-                    return Err(Refusal::OtherInstance);
-                }
-                let clerk_id = &session.user_id;
-                self.apply(Snapshot::Gone { clerk_id }).await?
-            }
+        self.check_instance(session).await?;
+        let clerk_id = &session.user_id;
+        let outcome = match self.ask(clerk_id).await? {
+            Some(outcome) => outcome,
+            None => self.look_again(session).await?,
         };
         match outcome {
             SnapshotOutcome::Created
@@ -69,15 +71,69 @@ impl Fetcher {
         }
     }
 
+    /// Clerk has said that it has no such user.
+    async fn look_again(&self, session: &Session) -> Result<SnapshotOutcome, Refusal> {
+        // A delete is final. The key of another instance knows nobody of this one, and would take
+        // each user away who signs in.
+        if session.instance_id.as_ref() != Some(self.key_instance().await?) {
+            return Err(Refusal::OtherInstance);
+        }
+        let clerk_id = &session.user_id;
+        if let Known::Deleted = self.accounts.find(clerk_id).await? {
+            return Err(Refusal::Deleted);
+        }
+        sleep(SECOND_LOOK).await;
+        if let Some(outcome) = self.ask(clerk_id).await? {
+            return Ok(outcome);
+        }
+        match self.accounts.find(clerk_id).await? {
+            Known::Row(_) => self.apply(Snapshot::Gone { clerk_id }).await,
+            Known::Deleted => Err(Refusal::Deleted),
+            // Nothing need be deleted, and if Clerk is only behind, whoever has just signed up
+            // would be dead for good.
+            Known::Nothing => Err(Refusal::Unknown),
+        }
+    }
+
+    /// Applies what Clerk has of a user, if it has any.
+    async fn ask(&self, clerk_id: &str) -> Result<Option<SnapshotOutcome>, Refusal> {
+        let asked_at = Millis::now();
+        let answer = self.backend.user(clerk_id).await;
+        self.count(&answer);
+        let Some(user) = answer? else {
+            return Ok(None);
+        };
+        let user = user.json.get().as_bytes();
+        let snapshot = Snapshot::Present { user, asked_at };
+        self.apply(snapshot).await.map(Some)
+    }
+
+    /// The rows are of one instance, where somebody has said which; tokens of another one must not
+    /// bring its users.
+    async fn check_instance(&self, session: &Session) -> Result<(), Refusal> {
+        let Some(rows) = self.projection.instance().await? else {
+            return Ok(());
+        };
+        let signed_by = match &session.instance_id {
+            Some(id) => id,
+            None => self.key_instance().await?,
+        };
+        if *signed_by == rows {
+            Ok(())
+        } else {
+            Err(Refusal::OtherInstance)
+        }
+    }
+
     async fn apply(&self, snapshot: Snapshot<'_>) -> Result<SnapshotOutcome, Refusal> {
         let outcomes = self.projection.apply_snapshots(&[snapshot]).await?;
         let one = outcomes.into_iter().next();
         Ok(one.expect("there is an outcome for each snapshot"))
     }
 
-    async fn instance(&self) -> Result<&String, ApiError> {
+    async fn key_instance(&self) -> Result<&String, ApiError> {
         let ask = async || Ok(self.backend.instance().await?.id);
-        self.instance.get_or_try_init(ask).await
+        self.key_instance.get_or_try_init(ask).await
     }
 
     fn count(&self, answer: &Result<Option<clerk_sync_clerk::backend::User>, ApiError>) {

@@ -35,6 +35,8 @@ pub(crate) enum Refusal {
     ForeignOrigin,
     #[error("this user was deleted")]
     Deleted,
+    #[error("Clerk has no such user, and no row is here")]
+    Unknown,
     #[error("the user's row cannot be written: {}", cause(*.0))]
     Unwritable(Reason),
     #[error("the user's row is not there yet")]
@@ -51,6 +53,8 @@ pub(crate) enum Refusal {
     Overloaded,
     #[error("this server is shutting down")]
     Draining,
+    #[error("the fetch ended with a fault of the program; its log has the place")]
+    Bug,
 }
 
 impl From<Unavailable> for Refusal {
@@ -117,6 +121,7 @@ impl Refusal {
                 "origin_not_allowed",
             ),
             Self::Deleted => (StatusCode::NOT_FOUND, Outcome::NotFound, "user_deleted"),
+            Self::Unknown => (StatusCode::NOT_FOUND, Outcome::NotFound, "user_unknown"),
             // The application's own data stand in the way: somebody must decide.
             Self::Unwritable(reason @ (Reason::EmailTaken | Reason::MissingEmail)) => {
                 (StatusCode::CONFLICT, Outcome::Refused, reason.as_str())
@@ -151,6 +156,11 @@ impl Refusal {
                 StatusCode::SERVICE_UNAVAILABLE,
                 Outcome::Overloaded,
                 "draining",
+            ),
+            Self::Bug => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Outcome::Refused,
+                "internal_error",
             ),
         }
     }

@@ -52,7 +52,7 @@ pub struct Api(Arc<Inner>);
 
 struct Inner {
     credentials: Credentials,
-    accounts: Accounts,
+    accounts: Arc<Accounts>,
     desk: Desk,
     places: Semaphore,
     metrics: Arc<Metrics>,
@@ -64,7 +64,7 @@ struct Inner {
 impl Api {
     pub(crate) fn new(
         credentials: Credentials,
-        accounts: Accounts,
+        accounts: Arc<Accounts>,
         desk: Desk,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -182,10 +182,11 @@ impl Inner {
         if draining {
             return Err(Refusal::Draining);
         }
-        let _place = self.places.try_acquire().map_err(|_| Refusal::Overloaded)?;
-        discard(body).await?;
         let now = SystemTime::now();
         let session = self.credentials.check(method, headers, asker, now).await?;
+        discard(body).await?;
+        // Neither who is a stranger nor who is slow takes a place from the others.
+        let _place = self.places.try_acquire().map_err(|_| Refusal::Overloaded)?;
         let user_id = session.user_id.clone();
         if endpoint == ApiEndpoint::Me {
             match self.accounts.find(&user_id).await? {
@@ -219,7 +220,14 @@ impl Inner {
             | Refusal::Unwritable(_)
             | Refusal::TooSlow
             | Refusal::Overloaded
-            | Refusal::Token(TokenError::SecretKeyInvalid) => {
+            | Refusal::Bug
+            // Signed by Clerk, or said to be: more often a setting or a clock than an attack.
+            | Refusal::Token(
+                TokenError::SecretKeyInvalid
+                | TokenError::InvalidAuthorizedParty
+                | TokenError::IssuedInTheFuture
+                | TokenError::KidMismatch,
+            ) => {
                 self.other_complaint.say(now, |held_back| {
                     tracing::warn!(endpoint, code, error = %refusal, held_back, "request refused");
                 });
@@ -231,6 +239,7 @@ impl Inner {
             | Refusal::Token(_)
             | Refusal::ForeignOrigin
             | Refusal::Deleted
+            | Refusal::Unknown
             | Refusal::NotSettled
             | Refusal::Draining => {
                 tracing::debug!(endpoint, code, error = %refusal, "request refused");

@@ -78,6 +78,18 @@ impl Projection {
         .await
     }
 
+    /// The one instance that the rows may be of: as configured, else as a command has made sure.
+    /// `None` where neither says.
+    ///
+    /// # Errors
+    /// The weather.
+    pub async fn instance(&self) -> Result<Option<String>, Unavailable> {
+        match &self.config.rules.instance_id {
+            Some(configured) => Ok(Some(configured.clone())),
+            None => self.bookmark(bookmarks::INSTANCE).await,
+        }
+    }
+
     /// Remembers something under a name, or forgets it.
     ///
     /// # Errors

@@ -68,6 +68,30 @@ async fn who_asks_first_may_go_away() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_that_nobody_waits_for_any_more_is_over_when_it_ends() {
+    let rig = rig("0s").await;
+    let id = rig.clerk.sign_up("maren@harbour-labs.example");
+    rig.clerk.set_delay(Duration::from_millis(300));
+    let token = rig.clerk.session_token(&id);
+    let only = tokio::spawn(rig.post_sync(&token).send());
+    clerk_is_asked(&rig).await;
+    only.abort();
+    let applied = async {
+        while rig.home.number("SELECT COUNT(*) FROM users").await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, applied).await.unwrap();
+    rig.clerk.change(&id, |user| {
+        user.insert("first_name".into(), "Somebody".into());
+        user.insert("last_name".into(), "Else".into());
+    });
+    // The row was there a moment before the fetch was over.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(rig.sync(&id).await.body["name"], "Somebody Else");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_is_everybodys_who_waited_and_not_of_those_who_come_later() {
     let rig = rig("0s").await;
     let id = rig.clerk.sign_up("maren@harbour-labs.example");

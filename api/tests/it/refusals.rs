@@ -4,6 +4,10 @@ use clerk_sync_pipeline::telemetry::{ApiEndpoint, ApiOutcome, ClerkFetch};
 use clerk_sync_projection::{ProjectionConfig, database};
 use clerk_sync_stand_in::{Endpoint, Failure, Settings, StandIn};
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{
     database::Home,
@@ -244,4 +248,17 @@ async fn while_the_database_is_away_who_asks_may_come_again() {
     let (me, sync) = tokio::join!(rig.me(&id), rig.sync(&id));
     me.refused(503, "database_unavailable");
     sync.refused(503, "database_unavailable");
+}
+
+/// Whoever cannot sign in is not waited for.
+#[tokio::test]
+async fn a_stranger_is_refused_before_the_body_has_come() {
+    let rig = Rig::start(Home::sqlite().await).await;
+    let mut connection = TcpStream::connect(rig.address).await.unwrap();
+    let head = "POST /api/users/sync HTTP/1.1\r\nhost: a\r\nauthorization: Bearer not.a.token\r\n\
+                content-length: 5\r\n\r\n";
+    connection.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    connection.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 401");
 }

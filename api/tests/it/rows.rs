@@ -1,6 +1,8 @@
 //! What the answer says, and what becomes of the row.
 
-use clerk_sync_stand_in::Endpoint;
+use clerk_sync_entity::bookmarks;
+use clerk_sync_projection::{ProjectionConfig, change::Rules};
+use clerk_sync_stand_in::{Endpoint, Failure};
 use serde_json::{Value, json};
 
 use crate::{database::Home, on_both, rig::Rig};
@@ -125,6 +127,33 @@ async fn a_deleted_user_is_not_revived(home: Home) {
     assert_eq!(rig.home.number("SELECT COUNT(*) FROM users").await, 0);
 }
 
+/// Right after a sign-up, Clerk's word may be behind.
+async fn of_whom_nothing_is_here_a_404_makes_nothing(home: Home) {
+    let rig = Rig::start(home).await;
+    let id = rig.clerk.sign_up("maren@harbour-labs.example");
+    let user = rig.clerk.user(&id).unwrap();
+    assert!(rig.clerk.remove(&id));
+    rig.me(&id).await.refused(404, "user_unknown");
+    rig.sync(&id).await.refused(404, "user_unknown");
+    let verdict = rig.webhook("user.created", &user).await;
+    assert_eq!(verdict, "Applied(Created)");
+    assert_eq!(rig.me(&id).await.body["clerkId"], id);
+}
+
+async fn a_row_is_not_deleted_on_one_404(home: Home) {
+    let rig = Rig::start(home).await;
+    let id = rig.clerk.sign_up("maren@harbour-labs.example");
+    assert_eq!(rig.sync(&id).await.status, 200);
+    rig.clerk.fail_next(1, Failure::NotFound);
+    let answer = rig.sync(&id).await;
+    assert_eq!((answer.status, &answer.body["clerkId"]), (200, &json!(id)));
+    assert_eq!(rig.clerk.requests(Endpoint::User), 3);
+    // A 404 about something else is not about the user.
+    rig.clerk.fail_next(1, Failure::Status(404, None));
+    rig.sync(&id).await.refused(502, "clerk_answer");
+    assert_eq!(rig.me(&id).await.status, 200);
+}
+
 async fn a_user_whom_clerk_has_no_more_is_gone_for_good(home: Home) {
     let rig = Rig::start(home).await;
     let id = rig.clerk.sign_up("maren@harbour-labs.example");
@@ -141,6 +170,43 @@ async fn a_user_whom_clerk_has_no_more_is_gone_for_good(home: Home) {
     let asked = rig.clerk.requests(Endpoint::User);
     rig.me(&id).await.refused(404, "user_deleted");
     assert_eq!(rig.clerk.requests(Endpoint::User), asked, "it is known");
+}
+
+async fn tokens_of_another_instance_bring_nobody(home: Home) {
+    let rig = Rig::start(home).await;
+    let id = rig.clerk.sign_up("maren@harbour-labs.example");
+    // As a command has made sure, which ran before.
+    let instance = rig.clerk.settings().instance_id.clone();
+    for (rows, refused) in [("ins_production", true), (&instance, false)] {
+        rig.projection
+            .set_bookmark(bookmarks::INSTANCE, Some(rows))
+            .await
+            .unwrap();
+        let answer = rig.me(&id).await;
+        if refused {
+            answer.refused(502, "wrong_instance");
+            assert_eq!(rig.clerk.requests(Endpoint::User), 0);
+        } else {
+            assert_eq!(answer.status, 200);
+        }
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_another_instance_than_the_configured_bring_nobody() {
+    let rules = Rules {
+        instance_id: Some("ins_production".to_owned()),
+        ..Rules::default()
+    };
+    let config = ProjectionConfig {
+        rules,
+        ..ProjectionConfig::default()
+    };
+    let rig = Rig::with(Home::sqlite().await, &["--sync-floor", "0s"], config).await;
+    let id = rig.clerk.sign_up("maren@harbour-labs.example");
+    rig.me(&id).await.refused(502, "wrong_instance");
+    assert_eq!(rig.clerk.requests(Endpoint::User), 0);
+    assert_eq!(rig.home.number("SELECT COUNT(*) FROM users").await, 0);
 }
 
 /// As behind PgBouncer in transaction mode, or with Prisma's `?schema=`: every transaction begins
@@ -167,5 +233,8 @@ on_both! {
     me_asks_clerk_only_when_there_is_no_row_and_sync_always
     a_sync_that_is_older_than_the_row_changes_nothing
     a_deleted_user_is_not_revived
+    of_whom_nothing_is_here_a_404_makes_nothing
+    a_row_is_not_deleted_on_one_404
     a_user_whom_clerk_has_no_more_is_gone_for_good
+    tokens_of_another_instance_bring_nobody
 }

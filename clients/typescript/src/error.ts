@@ -24,7 +24,7 @@ export class ClerkSyncError extends Error {
   /** Nobody is signed in, or nobody who exists any more. */
   get nobody(): boolean {
     // Not any 404: a path that is not there says nothing about a user.
-    return this.status === 401 || this.code === 'user_deleted'
+    return this.status === 401 || this.code === 'user_deleted' || this.code === 'user_unknown'
   }
 
   /** Whether the same call may be answered at another time. */

@@ -77,7 +77,7 @@ test('a user whom Clerk has deleted is nobody', async () => {
   const { clerkId, helpers } = await newcomer({ email: 'gone@harbour-labs.example' })
   await servers.clerk.remove(clerkId)
   expect(await helpers.getCurrentUser()).toBeNull()
-  expect(await failure(helpers.ensureUserInDatabase())).toMatchObject({ status: 404, code: 'user_deleted', nobody: true })
+  expect(await failure(helpers.ensureUserInDatabase())).toMatchObject({ status: 404, code: 'user_unknown', nobody: true })
 })
 
 describe('a token that Clerk would not take', () => {
