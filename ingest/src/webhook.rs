@@ -8,6 +8,7 @@ use clerk_sync_pipeline::{
     event::Millis,
     queue::{CONFIRM_TIMEOUT, Publish, PublishError},
     telemetry::{Label as _, Metrics, WebhookOutcome},
+    trace,
 };
 use futures_util::FutureExt as _;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
@@ -152,14 +153,17 @@ impl<P: Publish> Webhook<P> {
             .last_verified_event
             .set(unix_seconds(received_at));
 
-        let event = verified.into_event(received_at, traceparent(&head.headers));
+        let mut event = verified.into_event(received_at, traceparent(&head.headers));
         tracing::debug!(event.id = %event.id, event.r#type = %event.event_type, "verified");
+        let trace = trace::Request::begin(&mut event, started.elapsed());
         // Success is said only after durability: `Ok` means that the queue has the event on disk
         // and routed. Nothing before this line may lead to a 2xx.
-        timeout_at(started + QUEUE_DEADLINE, self.publisher.publish(event))
+        let published = timeout_at(started + QUEUE_DEADLINE, self.publisher.publish(event))
             .await
             .unwrap_or_else(|_| Err(PublishError::Unavailable("no answer".to_owned())))
-            .map_err(Refusal::Queue)
+            .map_err(Refusal::Queue);
+        trace.end(published.as_ref().err().map(Refusal::code));
+        published
     }
 
     /// Tells the operator what the client need not know, without flooding the log.

@@ -18,6 +18,7 @@ use crate::{
         amqp::{self, Nodes},
     },
     telemetry::{self, LogFormat},
+    trace::{self, TraceArgs},
 };
 
 /// What every process has.
@@ -40,6 +41,9 @@ pub struct ProcessArgs {
     /// What is logged, as tracing-subscriber's EnvFilter has it: info, clerk_sync_worker=debug
     #[arg(long, env, default_value = "info", value_name = "FILTER")]
     pub rust_log: String,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub trace: TraceArgs,
     /// Ask the process that runs with these settings whether it is ready, and exit 0 or 1
     #[arg(long)]
     pub healthcheck: bool,
@@ -164,6 +168,16 @@ where
     if let Err(problem) = telemetry::init_logs(process.log_format, &process.rust_log) {
         return report(&[format!("RUST_LOG (--rust-log): {problem}")]);
     }
+    // Dropped last, when all spans have ended.
+    let traces = if process.healthcheck {
+        Ok(None)
+    } else {
+        trace::start(&process.trace)
+    };
+    let _traces = match traces {
+        Ok(traces) => traces,
+        Err(error) => return report(&[format!("OTEL_EXPORTER_OTLP_ENDPOINT: {error}")]),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

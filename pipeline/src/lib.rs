@@ -14,5 +14,6 @@ pub mod queue;
 pub mod retry;
 pub mod secret;
 pub mod telemetry;
+pub mod trace;
 
 pub use event::{Event, EventId, EventType, Millis};

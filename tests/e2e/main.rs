@@ -29,3 +29,4 @@ mod operator;
 mod reconcile;
 mod rights;
 mod story;
+mod traces;

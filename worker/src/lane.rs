@@ -12,6 +12,7 @@ use clerk_sync_pipeline::{
     queue::{BatchLimits, Consume, Delivery, RetryLadder, Rung, SUSPECT_REDELIVERIES, Settlement},
     retry::Backoff,
     telemetry::{EventKind, Label as _, Metrics, Outcome},
+    trace,
 };
 use clerk_sync_projection::{Projection, Unavailable, Verdict};
 use rand::seq::SliceRandom as _;
@@ -127,13 +128,19 @@ impl Applier {
 
     /// Applies the deliveries; how to settle each, or `None` when patience or the process ended.
     async fn settlements(&self, deliveries: &[Delivery]) -> Option<Vec<Settlement>> {
+        let trace = trace::Batch::begin(deliveries.iter().map(|delivery| &delivery.event));
         let verdicts = self.apply(deliveries).await?;
+        let applied: Vec<Option<Outcome>> = verdicts
+            .iter()
+            .map(|(verdict, _)| applied(verdict))
+            .collect();
         let settlements: Vec<Settlement> = deliveries
             .iter()
             .zip(verdicts)
             .map(|(delivery, (verdict, _))| self.settlement(delivery, verdict))
             .collect();
         self.record(deliveries, &settlements).await?;
+        trace.end(|| processed(deliveries, &applied, &settlements));
         for (delivery, settlement) in deliveries.iter().zip(&settlements) {
             self.report(delivery, settlement);
         }
@@ -311,4 +318,37 @@ impl<'a> Weather<'a> {
 
 fn count(deliveries: usize) -> f64 {
     f64::from(u32::try_from(deliveries).unwrap_or(u32::MAX))
+}
+
+/// What an event became, if it was applied.
+fn applied(verdict: &Verdict) -> Option<Outcome> {
+    match verdict {
+        Verdict::Applied(outcome) => Some(*outcome),
+        Verdict::Retry(_) | Verdict::Postpone(_) | Verdict::DeadLetter(_) => None,
+    }
+}
+
+/// What became of each event, for its trace.
+fn processed<'a>(
+    deliveries: &'a [Delivery],
+    applied: &'a [Option<Outcome>],
+    settlements: &'a [Settlement],
+) -> impl Iterator<Item = trace::Processed<'a>> {
+    deliveries.iter().zip(applied).zip(settlements).filter_map(
+        |((delivery, applied), settlement)| {
+            let (outcome, reason) = match settlement {
+                Settlement::Done => ((*applied)?, None),
+                Settlement::Retry(_, failure) | Settlement::Postpone(_, failure) => {
+                    (Outcome::Retried, Some(failure.reason))
+                }
+                Settlement::DeadLetter(failure) => (Outcome::DeadLettered, Some(failure.reason)),
+            };
+            Some(trace::Processed {
+                event: &delivery.event,
+                attempt: delivery.attempt,
+                outcome,
+                reason,
+            })
+        },
+    )
 }
