@@ -19,6 +19,8 @@ use tokio::{sync::oneshot, task::yield_now};
 /// The places of all connections together.
 #[derive(Debug)]
 pub(crate) struct Places {
+    /// How many there are.
+    count: usize,
     /// A count, not a semaphore, whose release takes a lock that all requests would share.
     free: AtomicUsize,
     /// Bytes for bodies that come in several pieces; less than none until those sent away are gone.
@@ -56,10 +58,21 @@ impl Places {
     /// `count` bodies at a time, of `bytes` together.
     pub(crate) fn new(count: usize, bytes: usize) -> Self {
         Self {
+            count,
             free: AtomicUsize::new(count),
             free_bytes: AtomicIsize::new(isize::try_from(bytes).unwrap_or(isize::MAX)),
             readers: Mutex::default(),
         }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> usize {
+        self.count.saturating_sub(self.free.load(Ordering::Relaxed))
     }
 
     /// A free place, or else that of the longest-waiting reader. `None` when all bodies are there

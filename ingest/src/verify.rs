@@ -191,6 +191,13 @@ impl Verified {
         self.secret_position
     }
 
+    /// How long before `now` it was signed, in seconds, by our clock and that of Svix; less than 0
+    /// if ours is behind. Svix writes whole seconds.
+    #[must_use]
+    pub fn signed_before(&self, now: Millis) -> f64 {
+        now.seconds_since(Millis(self.attempted_at.saturating_mul(1000)))
+    }
+
     /// The event to queue: the bytes as they came, their type read from the envelope.
     #[must_use]
     pub fn into_event(self, received_at: Millis, traceparent: Option<String>) -> Event {

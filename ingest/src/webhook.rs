@@ -39,7 +39,7 @@ pub(crate) struct Webhook<P> {
     verifier: Verifier,
     max_body_bytes: usize,
     body_timeout: Duration,
-    places: Places,
+    places: Arc<Places>,
     publisher: P,
     metrics: Arc<Metrics>,
     /// One counter for each secret, kept: finding one is a lookup.
@@ -56,15 +56,17 @@ impl<P: Publish> Webhook<P> {
         metrics: Arc<Metrics>,
     ) -> Self {
         let secrets = 0..verifier.secrets();
+        let places = Arc::new(Places::new(
+            args.max_in_flight,
+            args.max_buffered_bytes.max(args.max_body_bytes),
+        ));
+        watch(&places, &metrics);
         Self {
             path: args.webhook_path,
             verifier,
             max_body_bytes: args.max_body_bytes,
             body_timeout: args.body_timeout,
-            places: Places::new(
-                args.max_in_flight,
-                args.max_buffered_bytes.max(args.max_body_bytes),
-            ),
+            places,
             publisher,
             secret_matches: secrets
                 .map(|position| metrics.secret_matches(position))
@@ -152,6 +154,9 @@ impl<P: Publish> Webhook<P> {
         self.metrics
             .last_verified_event
             .set(unix_seconds(received_at));
+        self.metrics
+            .clock_skew
+            .set(verified.signed_before(received_at));
 
         let mut event = verified.into_event(received_at, traceparent(&head.headers));
         tracing::debug!(event.id = %event.id, event.r#type = %event.event_type, "verified");
@@ -193,6 +198,14 @@ impl<P: Publish> Webhook<P> {
             | Refusal::Draining => tracing::debug!(outcome, error = %refusal, "request refused"),
         }
     }
+}
+
+/// Has the metrics say how many places are taken.
+fn watch(places: &Arc<Places>, metrics: &Metrics) {
+    let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    metrics.webhooks_in_flight_limit.set(gauge(places.count()));
+    let places = places.clone();
+    metrics.measured(move |metrics| metrics.webhooks_in_flight.set(gauge(places.taken())));
 }
 
 fn no_content() -> Response<Full<Bytes>> {

@@ -6,7 +6,7 @@
 use std::{
     io::IsTerminal as _,
     marker::PhantomData,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use prometheus::{
@@ -16,6 +16,10 @@ use prometheus::{
 use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 
 use crate::queue::Reason;
+
+mod lane;
+
+pub use lane::LaneGauge;
 
 /// A closed set of label values.
 pub trait Label: Copy + 'static {
@@ -239,6 +243,28 @@ labels! {
     }
 }
 
+labels! {
+    /// What a lane of the worker does.
+    pub enum LaneState {
+        /// Waits for deliveries.
+        Idle => "idle",
+        /// Has a batch in hand.
+        Busy => "busy",
+        /// Waits for the database, and consumes nothing meanwhile.
+        Paused => "paused",
+    }
+}
+
+labels! {
+    /// What an open connection of the database's pool does.
+    pub enum ConnectionState {
+        /// Rests.
+        Idle => "idle",
+        /// Is somebody's.
+        InUse => "in_use",
+    }
+}
+
 /// One gauge for each value of a label.
 pub struct Gauges<L>(Vec<IntGauge>, PhantomData<L>);
 
@@ -310,12 +336,28 @@ pub struct Metrics {
     secret_matches: IntCounterVec,
     /// `clerk_sync_last_verified_event_timestamp_seconds`: Unix time, 0 before the first.
     pub last_verified_event: Gauge,
+    /// `clerk_sync_webhook_clock_skew_seconds`: this clock, when it last verified a request, minus
+    /// that request's `svix-timestamp`. It holds the way of the request too, and up to a second
+    /// because Svix writes whole ones: over some time, the smallest value is the skew.
+    pub clock_skew: Gauge,
+    /// `clerk_sync_webhook_in_flight`: requests whose body is read or waits for the queue.
+    pub webhooks_in_flight: IntGauge,
+    /// `clerk_sync_webhook_in_flight_limit`: `MAX_IN_FLIGHT`; 0 where none is received.
+    pub webhooks_in_flight_limit: IntGauge,
     /// `clerk_sync_events_total{type,outcome}`
     pub events: CounterGrid<EventKind, Outcome>,
     /// `clerk_sync_batch_events`: deliveries per batch.
     pub batch_events: Histogram,
     /// `clerk_sync_batch_duration_seconds`: batch taken to batch settled.
     pub batch_duration: Histogram,
+    /// `clerk_sync_lanes{state}`: lanes of the worker; see [`Metrics::lane`].
+    lanes: Gauges<LaneState>,
+    /// `clerk_sync_prefetch_limit`: deliveries that RabbitMQ may send ahead, to all lanes together.
+    pub prefetch_limit: IntGauge,
+    /// `clerk_sync_db_connections{state}`: open connections of the pool.
+    pub db_connections: Gauges<ConnectionState>,
+    /// `clerk_sync_db_connections_limit`: most that the pool opens; 0 where there is no database.
+    pub db_connections_limit: IntGauge,
     /// `clerk_sync_db_operations_total{operation,result}`
     pub db_operations: CounterGrid<DbOperation, DbResult>,
     /// `clerk_sync_queue_latency_seconds`: received to committed.
@@ -342,7 +384,11 @@ pub struct Metrics {
     pub last_reconciliation: Gauge,
     /// How many connections to the queue are not up.
     queue_down: Mutex<i64>,
+    /// See [`Metrics::measured`].
+    measures: Mutex<Vec<Measure>>,
 }
+
+type Measure = Box<dyn Fn(&Metrics) + Send + Sync>;
 
 /// Seconds; from a fsync (0.25 ms) to Svix's patience (15 s).
 const REQUEST_BUCKETS: &[f64] = &[
@@ -396,6 +442,21 @@ impl Metrics {
                 "clerk_sync_last_verified_event_timestamp_seconds",
                 "Unix time of the last verified request, 0 before the first.",
             ),
+            clock_skew: gauge(
+                r,
+                "clerk_sync_webhook_clock_skew_seconds",
+                "This clock minus the svix-timestamp of the last verified request.",
+            ),
+            webhooks_in_flight: int_gauge(
+                r,
+                "clerk_sync_webhook_in_flight",
+                "Requests whose body is being read or waits for the queue.",
+            ),
+            webhooks_in_flight_limit: int_gauge(
+                r,
+                "clerk_sync_webhook_in_flight_limit",
+                "Most requests at a time; of more, the slowest are answered 503.",
+            ),
             events: CounterGrid::register(
                 r,
                 "clerk_sync_events_total",
@@ -413,6 +474,28 @@ impl Metrics {
                 "clerk_sync_batch_duration_seconds",
                 "Time from taking a batch to settling it.",
                 REQUEST_BUCKETS,
+            ),
+            lanes: Gauges::register(
+                r,
+                "clerk_sync_lanes",
+                "Lanes of the worker by what they do; paused ones wait for the database.",
+                "state",
+            ),
+            prefetch_limit: int_gauge(
+                r,
+                "clerk_sync_prefetch_limit",
+                "Deliveries that RabbitMQ may send ahead, to all lanes together.",
+            ),
+            db_connections: Gauges::register(
+                r,
+                "clerk_sync_db_connections",
+                "Open connections of the database's pool.",
+                "state",
+            ),
+            db_connections_limit: int_gauge(
+                r,
+                "clerk_sync_db_connections_limit",
+                "Most connections that the database's pool opens.",
             ),
             db_operations: CounterGrid::register(
                 r,
@@ -469,12 +552,10 @@ impl Metrics {
                 "Users asked of Clerk's Backend API for an application, by its answer.",
                 "outcome",
             ),
-            queue_connected: register(
+            queue_connected: int_gauge(
                 r,
-                IntGauge::new(
-                    "clerk_sync_queue_connected",
-                    "1 while every connection to the queue is up.",
-                ),
+                "clerk_sync_queue_connected",
+                "1 while every connection to the queue is up.",
             ),
             drift_users: Gauges::register(
                 r,
@@ -488,6 +569,7 @@ impl Metrics {
                 "Unix time of the last reconciliation that came to its end, 0 before the first.",
             ),
             queue_down: Mutex::new(0),
+            measures: Mutex::default(),
             registry,
         };
         for position in 0..secrets.max(1) {
@@ -522,9 +604,22 @@ impl Metrics {
             .with_label_values(&[position.to_string()])
     }
 
+    /// Has gauges set by `measure` each time somebody asks for the metrics: for what is always known
+    /// and costs the hot path nothing that way.
+    pub fn measured(&self, measure: impl Fn(&Self) + Send + Sync + 'static) {
+        self.measures().push(Box::new(measure));
+    }
+
+    fn measures(&self) -> MutexGuard<'_, Vec<Measure>> {
+        self.measures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The metrics in Prometheus' text format, version 0.0.4.
     #[must_use]
     pub fn render(&self) -> Vec<u8> {
+        for measure in self.measures().iter() {
+            measure(self);
+        }
         let mut text = Vec::with_capacity(32 * 1024);
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut text)
@@ -585,6 +680,10 @@ fn counter_vec(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> 
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> Gauge {
     register(registry, Gauge::new(name, help))
+}
+
+fn int_gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
@@ -650,6 +749,13 @@ mod tests {
             "clerk_sync_retries_total{reason=\"email_taken\"} 0",
             "clerk_sync_dead_letters_total{reason=\"missing_email\"} 0",
             "clerk_sync_last_verified_event_timestamp_seconds 0",
+            "clerk_sync_webhook_clock_skew_seconds 0",
+            "clerk_sync_webhook_in_flight 0",
+            "clerk_sync_webhook_in_flight_limit 0",
+            "clerk_sync_lanes{state=\"paused\"} 0",
+            "clerk_sync_prefetch_limit 0",
+            "clerk_sync_db_connections{state=\"in_use\"} 0",
+            "clerk_sync_db_connections_limit 0",
             "clerk_sync_webhook_duration_seconds_count 0",
             "clerk_sync_publish_duration_seconds_count 0",
             "clerk_sync_batch_events_count 0",
@@ -664,6 +770,17 @@ mod tests {
             "clerk_sync_drift_users{kind=\"ghost\"} 0",
             "clerk_sync_last_reconciliation_timestamp_seconds 0",
         ] {
+            assert!(text.lines().any(|found| found == line), "no line `{line}`");
+        }
+    }
+
+    #[test]
+    fn what_is_measured_is_measured_for_each_who_asks() {
+        let metrics = Metrics::new(0);
+        metrics.measured(|metrics| metrics.webhooks_in_flight.inc());
+        for asked in 1..=2 {
+            let text = String::from_utf8(metrics.render()).unwrap();
+            let line = format!("clerk_sync_webhook_in_flight {asked}");
             assert!(text.lines().any(|found| found == line), "no line `{line}`");
         }
     }

@@ -86,10 +86,12 @@ impl Projection {
     /// Writes to `db`.
     #[must_use]
     pub fn new(db: impl Into<Database>, config: ProjectionConfig, metrics: Arc<Metrics>) -> Self {
+        let db = db.into();
+        db.watch(&metrics);
         Self {
             locked_users: Arc::default(),
             instance_noted: Arc::default(),
-            db: db.into(),
+            db,
             config: Arc::new(config),
             metrics,
         }

@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use clerk_sync_pipeline::secret::ServerUrl;
+use clerk_sync_pipeline::{
+    secret::ServerUrl,
+    telemetry::{ConnectionState, Metrics},
+};
 use sea_orm::{
     ConnectOptions, ConnectionTrait as _, DatabaseConnection, DatabaseTransaction, DbBackend,
     DbErr, TransactionTrait as _,
@@ -103,6 +106,22 @@ impl Database {
             Some(opening) => format!("{opening}; {statements}").into(),
             None => statements.into(),
         }
+    }
+
+    /// Has the metrics say how many connections there are, and how many are in use.
+    pub(crate) fn watch(&self, metrics: &Metrics) {
+        let pool = self.pool.clone();
+        metrics.measured(move |metrics| {
+            let Some((open, idle, limit)) = connections(&pool) else {
+                return;
+            };
+            let (open, idle) = (i64::from(open), i64::try_from(idle).unwrap_or(i64::MAX));
+            let states = &metrics.db_connections;
+            states.get(ConnectionState::Idle).set(idle);
+            // The two are not read in the same moment.
+            states.get(ConnectionState::InUse).set((open - idle).max(0));
+            metrics.db_connections_limit.set(limit.into());
+        });
     }
 
     /// Begins a transaction, with its opening said.
@@ -211,6 +230,23 @@ async fn pool(
                 .foreign_keys(true)
         });
     sea_orm::Database::connect(options).await
+}
+
+/// How many connections of a pool are open, how many of these rest, and how many it opens at most.
+fn connections(pool: &DatabaseConnection) -> Option<(u32, usize, u32)> {
+    match pool.get_database_backend() {
+        DbBackend::Postgres => {
+            let pool = pool.get_postgres_connection_pool();
+            let limit = pool.options().get_max_connections();
+            Some((pool.size(), pool.num_idle(), limit))
+        }
+        DbBackend::Sqlite => {
+            let pool = pool.get_sqlite_connection_pool();
+            let limit = pool.options().get_max_connections();
+            Some((pool.size(), pool.num_idle(), limit))
+        }
+        _ => None,
+    }
 }
 
 /// Why no connection can be made, asked by making one beside the pool, which keeps the reason to

@@ -11,7 +11,7 @@ use clerk_sync_pipeline::{
     lifecycle::Shutdown,
     queue::{BatchLimits, Consume, Delivery, RetryLadder, Rung, SUSPECT_REDELIVERIES, Settlement},
     retry::Backoff,
-    telemetry::{EventKind, Label as _, Metrics, Outcome},
+    telemetry::{EventKind, Label as _, LaneState, Metrics, Outcome},
     trace,
 };
 use clerk_sync_projection::{Projection, Unavailable, Verdict};
@@ -54,12 +54,16 @@ struct HandedBack(Event);
 impl<C: Consume> Lane<C> {
     pub(crate) async fn run(mut self) {
         let shutdown = self.applier.shutdown.clone();
+        let mut gauge = self.applier.metrics.lane();
         while let Some(batch) =
             unless_stopping(&shutdown, self.consumer.next_batch(self.limits)).await
         {
+            gauge.set(LaneState::Busy);
             if let Err(HandedBack(event)) = self.process(batch).await {
+                gauge.set(LaneState::Paused);
                 self.applier.wait_for_the_database(&event).await;
             }
+            gauge.set(LaneState::Idle);
         }
         self.consumer.hand_back().await;
     }

@@ -29,6 +29,55 @@ async fn a_verified_and_confirmed_event_is_204() {
 }
 
 #[tokio::test]
+async fn the_skew_of_the_clocks_is_that_of_what_was_verified() {
+    let rig = Rig::start().await;
+    let skew = || rig.metrics.clock_skew.get();
+    let signed_at = |id: &str, at: i64, secret: &str| {
+        let signature = sign(secret, id, at, BODY);
+        let headers = format!(
+            "svix-id: {id}\r\nsvix-timestamp: {at}\r\nsvix-signature: {signature}\r\n"
+        );
+        request(&headers, BODY)
+    };
+    // Ours is ahead of Svix's by two minutes; then behind by as much.
+    rig.ask(&signed_at("msg_1", now_s() - 120, crate::rig::SECRET))
+        .await
+        .is_accepted();
+    assert!((119.0..135.0).contains(&skew()), "{}", skew());
+    rig.ask(&signed_at("msg_2", now_s() + 120, crate::rig::SECRET))
+        .await
+        .is_accepted();
+    assert!((-121.0..-105.0).contains(&skew()), "{}", skew());
+    // Anybody can write a timestamp.
+    let before = skew();
+    rig.ask(&signed_at("msg_3", now_s() - 200, OTHER_SECRET))
+        .await
+        .is_problem(401, "signature_mismatch");
+    assert!((skew() - before).abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn the_requests_in_flight_are_counted_against_their_limit() {
+    let mut rig = Rig::with(|args| args.max_in_flight = 7).await;
+    let in_flight = |metrics: &clerk_sync_pipeline::telemetry::Metrics| {
+        let _measured = metrics.render();
+        (
+            metrics.webhooks_in_flight.get(),
+            metrics.webhooks_in_flight_limit.get(),
+        )
+    };
+    assert_eq!(in_flight(&rig.metrics), (0, 7));
+    rig.behaviour.send_replace(Behaviour::Hold);
+    let mut wire = rig.connect().await;
+    wire.send(&signed("msg_1", BODY)).await;
+    rig.publishing(1).await;
+    assert_eq!(in_flight(&rig.metrics), (1, 7));
+    rig.behaviour.send_replace(Behaviour::Confirm);
+    wire.answer().await.is_accepted();
+    assert_eq!(in_flight(&rig.metrics), (0, 7));
+}
+
+#[tokio::test]
 async fn the_204_waits_for_the_confirm() {
     let mut rig = Rig::start().await;
     rig.behaviour.send_replace(Behaviour::Hold);

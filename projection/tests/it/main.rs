@@ -36,6 +36,7 @@ mod database;
 mod ledger;
 mod model;
 mod poison;
+mod pool;
 mod proxy;
 mod relations;
 mod server;

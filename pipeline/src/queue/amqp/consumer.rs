@@ -88,6 +88,10 @@ impl AmqpConsumers {
         metrics: &Arc<Metrics>,
         readiness: &Readiness,
     ) -> Self {
+        let ahead = lanes.saturating_mul(prefetch.into());
+        metrics
+            .prefetch_limit
+            .set(i64::try_from(ahead).unwrap_or(i64::MAX));
         let topology = Arc::new(server.topology.clone());
         let moving = ConfirmedPublisher::start(
             server.clone(),
