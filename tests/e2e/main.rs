@@ -30,3 +30,4 @@ mod reconcile;
 mod rights;
 mod story;
 mod traces;
+mod watch;
