@@ -3,6 +3,11 @@
 # trace in the running system: no service starts, now or at boot, and PostgreSQL's packages make no
 # cluster.
 
+can_install() {
+    have apt-get && have dpkg || return 1
+    is_root || { have sudo && { [[ -t 0 ]] || sudo -n true 2>/dev/null; }; }
+}
+
 # install_missing SERVICE… ; one run of apt-get for all that are missing.
 install_missing() {
     local service packages=() units=()
@@ -37,6 +42,18 @@ install_tools() {
     else
         say "without ${tools[*]}, some tests of tests/weather fail"
     fi
+    release_services
+}
+
+# install_prometheus ; with promtool, for scripts/test-watch.
+install_prometheus() {
+    if have prometheus && have promtool; then return; fi
+    is_linux && can_install || die "Prometheus is not installed, and cannot be installed here: install it, with promtool"
+    say 'installing prometheus (no system service is started)'
+    trap release_services EXIT
+    hold_services
+    install_packages prometheus
+    disable_at_boot prometheus
     release_services
 }
 
@@ -77,7 +94,7 @@ hold_services() {
 #!/bin/sh
 # Temporary, by clerk-sync's scripts/services: no service starts while it installs packages.
 for word; do
-    case \$word in rabbitmq-server* | epmd* | postgresql* | pgbouncer*) exit 101 ;; esac
+    case \$word in rabbitmq-server* | epmd* | postgresql* | pgbouncer* | prometheus*) exit 101 ;; esac
 done
 if [ -x "$policy.clerk-sync" ]; then exec "$policy.clerk-sync" "\$@"; fi
 POLICY

@@ -2,6 +2,10 @@
 # RabbitMQ as a process: a node of its own, with its own port mapper, cookie and folders, and
 # every port on loopback.
 
+# What a caller may want besides: plugins, and lines of rabbitmq.conf.
+rabbitmq_plugins=()
+rabbitmq_settings=()
+
 # RabbitMQ's own scripts. Those in /usr/sbin change the user and the folder first.
 rabbitmq_bin() {
     local folder
@@ -39,8 +43,9 @@ write_rabbitmq_config() {
 # By clerk-sync's scripts/services.
 listeners.tcp.1 = 127.0.0.1:$port
 disk_free_limit.absolute = 50MB
+$(printf '%s\n' ${rabbitmq_settings[@]+"${rabbitmq_settings[@]}"})
 CONF
-    echo '[].' >"$folder/enabled_plugins"
+    (IFS=, && echo "[${rabbitmq_plugins[*]-}].") >"$folder/enabled_plugins"
     if [[ ! -s $folder/.erlang.cookie ]]; then
         random_hex 24 >"$folder/.erlang.cookie"
     fi
@@ -74,7 +79,8 @@ stop_epmd() {
 }
 
 # link_lean_home FOLDER ; RabbitMQ as installed, without the fifty plugins that we do not use:
-# Erlang looks for each module in the folders of all, which doubles the time of a start.
+# Erlang looks for each module in the folders of all, which doubles the time of a start. If some are
+# wanted, all are there: they need each other.
 link_lean_home() {
     local real part
     real=$(dirname "$(readlink -f "$(rabbitmq_bin)/rabbitmq-server")")/..
@@ -84,7 +90,7 @@ link_lean_home() {
     for part in "$real"/plugins/*; do
         case ${part##*/} in
             rabbitmq_prelaunch*) ;; # part of the server
-            rabbitmq_*) continue ;;
+            rabbitmq_*) if ((${#rabbitmq_plugins[@]} == 0)); then continue; fi ;;
         esac
         ln -s "$part" "$1/plugins/"
     done
