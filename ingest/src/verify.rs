@@ -195,7 +195,9 @@ impl Verified {
     /// if ours is behind. Svix writes whole seconds.
     #[must_use]
     pub fn signed_before(&self, now: Millis) -> f64 {
-        now.seconds_since(Millis(self.attempted_at.saturating_mul(1000)))
+        let signed = Millis(self.attempted_at.saturating_mul(1000));
+        // One of the two is 0.
+        now.seconds_since(signed) - signed.seconds_since(now)
     }
 
     /// The event to queue: the bytes as they came, their type read from the envelope.

@@ -86,7 +86,7 @@ impl Projection {
     /// Writes to `db`.
     #[must_use]
     pub fn new(db: impl Into<Database>, config: ProjectionConfig, metrics: Arc<Metrics>) -> Self {
-        let db = db.into();
+        let db: Database = db.into();
         db.watch(&metrics);
         Self {
             locked_users: Arc::default(),
