@@ -6,6 +6,6 @@ mod dashboards;
 mod files;
 mod prometheus;
 mod rules;
-mod running;
 mod runbooks;
+mod running;
 mod site;

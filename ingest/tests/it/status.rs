@@ -34,9 +34,8 @@ async fn the_skew_of_the_clocks_is_that_of_what_was_verified() {
     let skew = || rig.metrics.clock_skew.get();
     let signed_at = |id: &str, at: i64, secret: &str| {
         let signature = sign(secret, id, at, BODY);
-        let headers = format!(
-            "svix-id: {id}\r\nsvix-timestamp: {at}\r\nsvix-signature: {signature}\r\n"
-        );
+        let headers =
+            format!("svix-id: {id}\r\nsvix-timestamp: {at}\r\nsvix-signature: {signature}\r\n");
         request(&headers, BODY)
     };
     // Ours is ahead of Svix's by two minutes; then behind by as much.

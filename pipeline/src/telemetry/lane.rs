@@ -46,7 +46,9 @@ mod tests {
         let metrics = Arc::new(Metrics::new(0));
         let counts = || {
             let text = String::from_utf8(metrics.render()).unwrap();
-            let lines = text.lines().filter(|line| line.starts_with("clerk_sync_lanes{"));
+            let lines = text
+                .lines()
+                .filter(|line| line.starts_with("clerk_sync_lanes{"));
             let count = |line: &str| line.rsplit(' ').next().unwrap().to_owned();
             lines.map(count).collect::<Vec<_>>().join(" ")
         };

@@ -68,7 +68,10 @@ fn every_panel_has_a_unit_a_description_and_a_legend() {
             "heatmap" => &json["options"]["yAxis"]["unit"],
             _ => &json["fieldConfig"]["defaults"]["unit"],
         };
-        assert!(unit.as_str().is_some_and(|unit| !unit.is_empty()), "{name}: no unit");
+        assert!(
+            unit.as_str().is_some_and(|unit| !unit.is_empty()),
+            "{name}: no unit"
+        );
         let description = json["description"].as_str().unwrap_or_default();
         assert!(description.ends_with('.'), "{name}: no description");
         match kind {

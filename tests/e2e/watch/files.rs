@@ -13,7 +13,8 @@ pub(super) const SCRAPED: &str = "deploy/prometheus/prometheus.yml";
 pub(super) const RUNBOOKS: &str = "docs/OPERATIONS.md";
 
 pub(super) fn text(path: &str) -> String {
-    std::fs::read_to_string(format!("{ROOT}/{path}")).unwrap_or_else(|error| panic!("{path}: {error}"))
+    std::fs::read_to_string(format!("{ROOT}/{path}"))
+        .unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
 /// Each file of a folder with this ending, with its name.

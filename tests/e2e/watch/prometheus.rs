@@ -11,10 +11,7 @@ use tokio::{
 };
 
 use super::files::RULES;
-use crate::harness::{
-    SOON, eventually,
-    servers::ROOT,
-};
+use crate::harness::{SOON, eventually, servers::ROOT};
 
 pub(super) struct Prometheus {
     _process: Child,
@@ -44,7 +41,10 @@ impl Prometheus {
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let process = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                folder.path().join("data").display()
+            ))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .arg("--log.level=warn")
             .current_dir(folder.path())
@@ -62,7 +62,9 @@ impl Prometheus {
         };
         eventually("Prometheus is ready", SOON, async || {
             let ready = prometheus.url.join("-/ready").unwrap();
-            reqwest::get(ready).await.is_ok_and(|answer| answer.status().is_success())
+            reqwest::get(ready)
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
         })
         .await;
         prometheus
@@ -79,7 +81,12 @@ impl Prometheus {
         let now = chrono::Utc::now().timestamp();
         let start = now - i64::try_from(last.as_secs()).unwrap();
         let (start, end) = (start.to_string(), now.to_string());
-        let parameters = [("query", query), ("start", &start), ("end", &end), ("step", "1")];
+        let parameters = [
+            ("query", query),
+            ("start", &start),
+            ("end", &end),
+            ("step", "1"),
+        ];
         let data = self.get("api/v1/query_range", &parameters).await?;
         Ok(Answer::of(&data))
     }
@@ -97,9 +104,8 @@ impl Prometheus {
 
     /// Whether the alert was firing at some moment of the last ten minutes.
     pub(super) async fn has_fired(&self, alert: &str) -> bool {
-        let query = format!(
-            r#"max_over_time(ALERTS{{alertname="{alert}",alertstate="firing"}}[10m])"#
-        );
+        let query =
+            format!(r#"max_over_time(ALERTS{{alertname="{alert}",alertstate="firing"}}[10m])"#);
         !self.ask(&query).await.unwrap().values.is_empty()
     }
 
@@ -139,7 +145,10 @@ impl Answer {
     }
 
     pub(super) fn largest(&self) -> f64 {
-        self.values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+        self.values
+            .iter()
+            .copied()
+            .fold(f64::NEG_INFINITY, f64::max)
     }
 }
 

@@ -30,7 +30,9 @@ fn rules() -> Vec<Yaml> {
 }
 
 pub(super) fn alerts() -> Vec<Alert> {
-    let alerts = rules().into_iter().filter(|rule| !rule["alert"].is_badvalue());
+    let alerts = rules()
+        .into_iter()
+        .filter(|rule| !rule["alert"].is_badvalue());
     alerts
         .map(|yaml| Alert {
             name: word(&yaml, "alert"),
@@ -41,7 +43,9 @@ pub(super) fn alerts() -> Vec<Alert> {
 }
 
 pub(super) fn records() -> Vec<Record> {
-    let records = rules().into_iter().filter(|rule| !rule["record"].is_badvalue());
+    let records = rules()
+        .into_iter()
+        .filter(|rule| !rule["record"].is_badvalue());
     records
         .map(|yaml| Record {
             name: word(&yaml, "record"),
@@ -112,7 +116,10 @@ fn every_alert_has_a_test_that_fires_and_one_that_is_silent() {
 #[test]
 fn the_jobs_of_the_rules_are_scraped() {
     let config = yaml(&text(SCRAPED));
-    assert_eq!(items(&config["rule_files"])[0].as_str(), Some("rules/*.yml"));
+    assert_eq!(
+        items(&config["rule_files"])[0].as_str(),
+        Some("rules/*.yml")
+    );
     let jobs = jobs();
     for job in ["ingest", "worker", "api", "reconcile"] {
         assert!(jobs.contains(&format!("clerk-sync-{job}")), "{job}");

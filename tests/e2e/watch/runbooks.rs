@@ -31,11 +31,16 @@ pub(super) fn queries() -> Vec<String> {
 #[test]
 fn every_alert_has_its_runbook_and_every_runbook_its_alert() {
     let text = text(RUNBOOKS);
-    let headings = text.lines().filter_map(|line| line.strip_prefix("### ClerkSync"));
+    let headings = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("### ClerkSync"));
     let headings: Vec<String> = headings.map(|rest| format!("ClerkSync{rest}")).collect();
     let runbooks: BTreeSet<String> = headings.iter().cloned().collect();
     assert_eq!(runbooks.len(), headings.len(), "a runbook is there twice");
-    let alerts: BTreeSet<String> = rules::alerts().into_iter().map(|alert| alert.name).collect();
+    let alerts: BTreeSet<String> = rules::alerts()
+        .into_iter()
+        .map(|alert| alert.name)
+        .collect();
     assert_eq!(runbooks, alerts);
     for alert in &alerts {
         let body = text.split(&format!("### {alert}\n")).nth(1).unwrap();

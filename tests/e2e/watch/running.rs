@@ -7,7 +7,9 @@ use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    dashboards, prometheus::Prometheus, rules, runbooks,
+    dashboards,
+    prometheus::Prometheus,
+    rules, runbooks,
     site::{NEXT_SECRET, Site, rabbitmqctl},
 };
 use crate::harness::{SOON, clerk::SECRET, eventually, wire::Wire};
@@ -20,7 +22,11 @@ const TABLE_HELD: Duration = Duration::from_secs(36);
 const COUNTED: Duration = Duration::from_secs(7);
 
 /// What must have fired in all that: the conditions were there, and their alerts wait for nothing.
-const FIRED: [&str; 3] = ["ClerkSyncDeadLetters", "ClerkSyncDrift", "ClerkSyncBrokerAlarm"];
+const FIRED: [&str; 3] = [
+    "ClerkSyncDeadLetters",
+    "ClerkSyncDrift",
+    "ClerkSyncBrokerAlarm",
+];
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs the broker and the Prometheus of scripts/test-watch, which runs it"]
@@ -77,14 +83,26 @@ async fn everyday(site: &mut Site) {
         }
     }
     // Samples: of all types, without an address, and of long ago.
-    let samples = ["--all", "--count", "200", "--shuffle", "--duplicate", "20", "--rate", "50"];
+    let samples = [
+        "--all",
+        "--count",
+        "200",
+        "--shuffle",
+        "--duplicate",
+        "20",
+        "--rate",
+        "50",
+    ];
     site.send(SECRET, &samples).await;
     site.send(NEXT_SECRET, &["--all", "--count", "20"]).await;
     for spoil in ["--tamper", "--stale"] {
         site.send(SECRET, &["--all", "--count", "20", spoil]).await;
     }
     for _ in 0..50 {
-        let created = site.letter("user.created", &format!("{}@a.example", rand::random::<u64>()));
+        let created = site.letter(
+            "user.created",
+            &format!("{}@a.example", rand::random::<u64>()),
+        );
         assert_eq!(site.post(&created).await, 204);
         sleep(Duration::from_millis(40)).await;
     }
@@ -102,7 +120,8 @@ async fn everyday(site: &mut Site) {
         ("retried", 1.0),
         ("dead_lettered", 1.0),
     ] {
-        site.outcomes(&format!("outcome=\"{outcome}\""), at_least).await;
+        site.outcomes(&format!("outcome=\"{outcome}\""), at_least)
+            .await;
     }
 }
 
@@ -178,7 +197,10 @@ async fn worker_dies(site: &mut Site) {
     let lock = "LOCK TABLE users IN ACCESS EXCLUSIVE MODE";
     holding.execute_unprepared(lock).await.unwrap();
     for _ in 0..20 {
-        let letter = site.letter("user.created", &format!("{}@a.example", rand::random::<u64>()));
+        let letter = site.letter(
+            "user.created",
+            &format!("{}@a.example", rand::random::<u64>()),
+        );
         assert_eq!(site.post(&letter).await, 204);
     }
     sleep(Duration::from_secs(1)).await;
@@ -283,7 +305,8 @@ fn selectors_of(expr: &str) -> Vec<String> {
 
 #[test]
 fn the_series_of_an_expression_are_found() {
-    let expr = r#"sum by (job) (rate(process_x{a="b(c)",d=~"e{0}f"}[5m] offset 1d)) > clerk_sync:y"#;
+    let expr =
+        r#"sum by (job) (rate(process_x{a="b(c)",d=~"e{0}f"}[5m] offset 1d)) > clerk_sync:y"#;
     // A brace in a label's value is not looked into: no rule of ours has one.
     assert_eq!(
         selectors_of(&expr.replace("e{0}f", "e")),

@@ -46,7 +46,10 @@ impl Site {
         let mut ingest = base_env();
         queue.env(&mut ingest);
         let mut worker = ingest.clone();
-        ingest.insert("CLERK_WEBHOOK_SIGNING_SECRET", format!("{SECRET},{NEXT_SECRET}"));
+        ingest.insert(
+            "CLERK_WEBHOOK_SIGNING_SECRET",
+            format!("{SECRET},{NEXT_SECRET}"),
+        );
         worker.insert("DATABASE_URL", db.url.expose().to_string());
         let mut beside = base_env();
         beside.insert("DATABASE_URL", db.url.expose().to_string());
@@ -147,7 +150,12 @@ impl Site {
         let id = self.clerk.sign_up(&format!("visitor{}@a.example", now()));
         let token = self.clerk.session_token(&id);
         let page = client().get(&me).bearer_auth(token).send().await.unwrap();
-        assert_eq!(page.status().as_u16(), 200, "{}", page.text().await.unwrap());
+        assert_eq!(
+            page.status().as_u16(),
+            200,
+            "{}",
+            page.text().await.unwrap()
+        );
         let nobody = client().get(&me).send().await.unwrap();
         assert_eq!(nobody.status().as_u16(), 401);
     }
@@ -165,7 +173,10 @@ impl Site {
     }
 
     pub(super) async fn stop(self) {
-        for process in [self.ingest, self.api, self.reconcile].into_iter().chain(self.workers) {
+        for process in [self.ingest, self.api, self.reconcile]
+            .into_iter()
+            .chain(self.workers)
+        {
             process.stop().await;
         }
         self.queue.remove().await;
