@@ -277,40 +277,36 @@ async fn queries(prometheus: &Prometheus, lasted: Duration) -> Vec<String> {
     problems
 }
 
-/// The series that an expression is made of: `name` and `name{…}`, without windows and offsets.
+/// The series that an expression is made of: `name`, `name{…}` and `{…}`, without windows and
+/// offsets.
 fn selectors_of(expr: &str) -> Vec<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let mut found = Vec::new();
     let mut rest = expr;
-    while let Some(start) = rest.find(is_name) {
+    while let Some(start) = rest.find(|c| is_name(c) || c == '{') {
         let after = &rest[start..];
         let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
-        let (name, tail) = after.split_at(end);
+        let (name, mut tail) = after.split_at(end);
+        let mut labels = "";
+        if tail.starts_with('{') {
+            // No label of ours has a brace in its value.
+            (labels, tail) = tail.split_at(tail.find('}').unwrap() + 1);
+        }
         let ours = ["clerk_sync", "rabbitmq_", "process_"];
-        rest = tail;
-        let labels = match tail.strip_prefix('{') {
-            Some(labels) => {
-                let end = labels.find('}').unwrap() + 2;
-                rest = &tail[end..];
-                &tail[..end]
-            }
-            None => "",
-        };
-        if name == "up" || ours.iter().any(|prefix| name.starts_with(prefix)) {
+        if name == "up" || name.is_empty() || ours.iter().any(|prefix| name.starts_with(prefix)) {
             found.push(format!("{name}{labels}"));
         }
+        rest = tail;
     }
     found
 }
 
 #[test]
 fn the_series_of_an_expression_are_found() {
-    let expr =
-        r#"sum by (job) (rate(process_x{a="b(c)",d=~"e{0}f"}[5m] offset 1d)) > clerk_sync:y"#;
-    // A brace in a label's value is not looked into: no rule of ours has one.
-    assert_eq!(
-        selectors_of(&expr.replace("e{0}f", "e")),
-        [r#"process_x{a="b(c)",d=~"e"}"#, "clerk_sync:y"]
-    );
+    let expr = r#"sum by (job) (rate(process_x{a="b(c)",d=~"e"}[5m] offset 1d)) > clerk_sync:y"#;
+    let series = [r#"process_x{a="b(c)",d=~"e"}"#, "clerk_sync:y"];
+    assert_eq!(selectors_of(expr), series);
     assert_eq!(selectors_of("absent(up == 1) and on (namespace) 3"), ["up"]);
+    let named = r#"max({__name__=~"rabbitmq_a|b"}) > 0"#;
+    assert_eq!(selectors_of(named), [r#"{__name__=~"rabbitmq_a|b"}"#]);
 }

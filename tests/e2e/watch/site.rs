@@ -51,6 +51,8 @@ impl Site {
             format!("{SECRET},{NEXT_SECRET}"),
         );
         worker.insert("DATABASE_URL", db.url.expose().to_string());
+        // Fewer than what comes while the table is held: the rest waits in the queue.
+        worker.insert("PREFETCH", "20".to_owned());
         let mut beside = base_env();
         beside.insert("DATABASE_URL", db.url.expose().to_string());
         beside.insert("CLERK_API_URL", clerk.url());
@@ -61,7 +63,7 @@ impl Site {
         let start = |_| Process::start("clerk-sync-worker", &[], &worker);
         let workers: Vec<Process> = (0..2).map(start).collect();
         let api = Process::start("clerk-sync-api", &[], &beside);
-        let watch = ["reconcile", "--watch", "2s", "--settle", "200ms"];
+        let watch = ["reconcile", "--watch", "5s", "--settle", "200ms"];
         let reconcile = Process::start("clerk-sync", &watch, &beside);
         let url = ingest.webhook_url().await;
         for process in [&ingest, &api, &reconcile].into_iter().chain(&workers) {
