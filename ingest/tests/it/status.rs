@@ -65,6 +65,7 @@ async fn the_requests_in_flight_are_counted_against_their_limit() {
             metrics.webhooks_in_flight_limit.get(),
         )
     };
+    rig.ask(&signed("msg_0", BODY)).await.is_accepted();
     assert_eq!(in_flight(&rig.metrics), (0, 7));
     rig.behaviour.send_replace(Behaviour::Hold);
     let mut wire = rig.connect().await;
