@@ -99,7 +99,8 @@ fn respond(instance: &Instance, endpoint: Endpoint, request: &Parts) -> Answer {
                     &json!({ "object": "total_count", "total_count": total_count }),
                 );
             }
-            match listing.page(&people, instance.settings.lost_cursor) {
+            let cap = instance.traffic.page_cap();
+            match listing.page(&people, instance.settings.lost_cursor, cap) {
                 Ok(page) => Answer::ok(format!("[{}]", page.join(","))),
                 Err(answer) => answer,
             }

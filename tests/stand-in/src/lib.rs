@@ -298,6 +298,12 @@ impl StandIn {
     pub fn set_delay(&self, delay: Duration) {
         self.instance.traffic.set_delay(delay);
     }
+
+    /// Lets every page have so many users at most from now on, whatever was asked for and without a
+    /// word: a proxy's doing, or a limit that was lowered.
+    pub fn cap_pages(&self, users: usize) {
+        self.instance.traffic.cap_pages(users);
+    }
 }
 
 impl Drop for StandIn {

@@ -139,6 +139,7 @@ impl<'a> Listing<'a> {
         &self,
         people: &'p People,
         lost_cursor: LostCursor,
+        cap: usize,
     ) -> Result<Vec<&'p str>, Answer> {
         let ids: Box<dyn Iterator<Item = &str>> = match (&self.starting_after, &*self.order) {
             (Some(cursor), _) => match (people.around(cursor), lost_cursor) {
@@ -162,7 +163,7 @@ impl<'a> Listing<'a> {
             (None, field) => Box::new(self.sorted(people, field).into_iter()),
         };
         let ids = ids.filter(|id| self.wants(people, id));
-        let page = ids.skip(self.offset).take(self.limit);
+        let page = ids.skip(self.offset).take(self.limit.min(cap));
         Ok(page.filter_map(|id| people.json(id)).collect())
     }
 

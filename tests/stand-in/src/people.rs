@@ -27,8 +27,11 @@ struct Stored {
 struct Head {
     id: String,
     object: String,
-    created_at: i64,
-    updated_at: i64,
+    /// Clerk has both in all its examples. A user without is put as of 1970.
+    #[serde(default)]
+    created_at: Option<i64>,
+    #[serde(default)]
+    updated_at: Option<i64>,
 }
 
 impl People {
@@ -50,6 +53,7 @@ impl People {
             updated_at,
             ..
         } = head;
+        let [created_at, updated_at] = [created_at, updated_at].map(Option::unwrap_or_default);
         self.by_creation.insert((created_at, id.clone()));
         self.by_change.insert((updated_at, id.clone()));
         let json = json.to_owned();

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -51,6 +51,7 @@ pub(crate) struct Traffic {
     rate_limited: AtomicU64,
     failures: Mutex<VecDeque<Failure>>,
     delay: Mutex<Duration>,
+    page_cap: AtomicUsize,
 }
 
 impl Traffic {
@@ -62,6 +63,7 @@ impl Traffic {
             rate_limited: AtomicU64::new(0),
             failures: Mutex::default(),
             delay: Mutex::default(),
+            page_cap: AtomicUsize::new(usize::MAX),
         }
     }
 
@@ -109,6 +111,14 @@ impl Traffic {
 
     pub(crate) fn delay(&self) -> Duration {
         *lock(&self.delay)
+    }
+
+    pub(crate) fn cap_pages(&self, users: usize) {
+        self.page_cap.store(users, Ordering::Relaxed);
+    }
+
+    pub(crate) fn page_cap(&self) -> usize {
+        self.page_cap.load(Ordering::Relaxed)
     }
 }
 
