@@ -2,7 +2,7 @@
 
 use sea_orm::entity::prelude::*;
 use sea_orm::sea_query::{
-    BinOper, DeleteStatement, ExprTrait, InsertStatement, OnConflict, Order, Query,
+    BinOper, DeleteStatement, ExprTrait, InsertStatement, LikeExpr, OnConflict, Order, Query,
     SelectStatement, UpdateStatement,
 };
 use sea_orm::{DbBackend, FromQueryResult};
@@ -175,6 +175,27 @@ pub fn list_after(backend: DbBackend, after: &str, limit: u64) -> SelectStatemen
         .to_owned()
 }
 
+/// `clerkId` of rows with an id of Clerk's: the first ones by it, and the last ones.
+///
+/// Served by `users_clerkId_key`.
+pub fn ends(backend: DbBackend, limit: u64) -> [SelectStatement; 2] {
+    // As in `holders`: LIKE takes no collation that is not deterministic.
+    let clerk_id = match backend {
+        DbBackend::Postgres => Expr::cust(r#""clerkId" COLLATE "C""#),
+        _ => Expr::col(Column::ClerkId),
+    };
+    let of_clerk = clerk_id.like(LikeExpr::new("user!_%").escape('!'));
+    [Order::Asc, Order::Desc].map(|order| {
+        Query::select()
+            .column(Column::ClerkId)
+            .from(Entity)
+            .and_where(of_clerk.clone())
+            .order_by(Column::ClerkId, order)
+            .limit(limit)
+            .to_owned()
+    })
+}
+
 /// What these users' rows say: `clerkId`, `email`, `name`, `imageUrl` and `createdAt`.
 ///
 /// Served by `users_clerkId_key`.
@@ -306,6 +327,28 @@ mod tests {
                 r#"SELECT "u"."clerkId" AS "clerk_id", "v"."clerk_id" IS NOT NULL AS "managed" FROM "users" AS "u""#,
                 r#"LEFT JOIN "clerk_sync"."user_versions" AS "v" ON "v"."clerk_id" = ("u"."clerkId" COLLATE "C")"#,
                 r#"WHERE "u"."clerkId" > $1 ORDER BY "u"."clerkId" ASC LIMIT $2"#,
+            ]
+            .join(" ")
+        );
+    }
+
+    #[test]
+    fn the_ends_are_of_rows_with_an_id_of_clerks() {
+        let [first, _] = ends(Postgres, 9);
+        let [_, last] = ends(Sqlite, 9);
+        assert_eq!(
+            Postgres.build(&first).sql,
+            [
+                r#"SELECT "clerkId" FROM "users" WHERE ("clerkId" COLLATE "C") LIKE $1 ESCAPE '!'"#,
+                r#"ORDER BY "clerkId" ASC LIMIT $2"#,
+            ]
+            .join(" ")
+        );
+        assert_eq!(
+            Sqlite.build(&last).sql,
+            [
+                r#"SELECT "clerkId" FROM "users" WHERE "clerkId" LIKE ? ESCAPE '!'"#,
+                r#"ORDER BY "clerkId" DESC LIMIT ?"#,
             ]
             .join(" ")
         );

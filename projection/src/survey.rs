@@ -44,16 +44,20 @@ impl Projection {
             .await
     }
 
-    /// Clerk ids of users that the sync has written and not deleted: some of the first and some of
-    /// the last, at most twice `limit`.
+    /// Clerk ids of users that the sync has written and not deleted, and of those that have a row,
+    /// whoever made it: some of the first and some of the last of both, at most four times `limit`.
     ///
     /// # Errors
     /// The weather.
     pub async fn sample(&self, limit: u64) -> Result<Vec<String>, Unavailable> {
-        let ends = user_versions::ends(self.db.pool.get_database_backend(), limit);
+        let backend = self.db.pool.get_database_backend();
+        let ends = [
+            user_versions::ends(backend, limit),
+            users::ends(backend, limit),
+        ];
         self.look(async |db| {
             let mut ids = Vec::new();
-            for end in &ends {
+            for end in ends.as_flattened() {
                 for row in db.query_all(end).await? {
                     ids.push(row.try_get_by_index(0)?);
                 }

@@ -18,6 +18,8 @@ use crate::harness::{
     servers::{TestDb, TestQueue},
 };
 
+mod instance;
+
 /// Runs each test on both databases.
 macro_rules! on_both_databases {
     ($($test:ident),+ $(,)?) => {

@@ -6,12 +6,13 @@ use clerk_sync_entity::bookmarks;
 
 use super::{Sides, Unchecked, patiently};
 
-/// How many users of the first and of the last are looked up at Clerk. One call has room for both.
-const SAMPLE: u64 = MAX_IDS as u64 / 2;
+/// How many users of the first and of the last are looked up at Clerk, of those that the sync has
+/// written and of those that have a row. One call has room for all four.
+const SAMPLE: u64 = MAX_IDS as u64 / 4;
 
 impl Unchecked {
     /// Makes sure that the tables are there, can be written to if they are to be, and that the rows
-    /// are of the key's instance; remembers it then.
+    /// are of the key's instance; remembers it before anything is written.
     ///
     /// # Errors
     /// A side does not answer, or the two do not belong together.
@@ -38,11 +39,9 @@ impl Unchecked {
             ),
             None => {
                 self.check_rows(&instance).await?;
-                // Who may not write may look all the same.
-                if let Err(error) = self.remember(&instance).await
-                    && writes
-                {
-                    return Err(error);
+                // To look once with a wrong key must not keep the right one out.
+                if writes {
+                    self.remember(&instance).await?;
                 }
             }
         }

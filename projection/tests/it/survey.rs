@@ -118,9 +118,13 @@ async fn rows_are_listed_in_pages_with_whether_they_are_ours(db: &Db) {
     assert_eq!(listed, expected);
     assert_eq!(projection.count_rows().await.unwrap(), 4);
     assert_eq!(projection.sample(1).await.unwrap(), ["user_a", "user_d"]);
+    // Whoever made the row, and also without one; but of Clerk's ids alone.
+    db.application_writes("y", "userXy", "y@a.example").await;
+    db.execute(r#"DELETE FROM users WHERE "clerkId" = 'user_b'"#)
+        .await;
     assert_eq!(
         projection.sample(9).await.unwrap(),
-        ["user_a", "user_b", "user_d"]
+        ["user_a", "user_b", "user_c", "user_d"]
     );
 }
 

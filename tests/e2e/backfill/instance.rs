@@ -1,0 +1,77 @@
+//! Which instance the rows are of: they decide, not what was heard first.
+
+use super::{
+    another_instance, backfill, between, bookmarks, equals, on_both_databases, production,
+};
+use crate::harness::{process::run, servers::TestDb};
+
+on_both_databases! {
+    rows_that_an_application_made_are_of_an_instance_too,
+    an_empty_table_is_of_the_instance_of_its_first_event,
+    to_look_pins_no_instance,
+}
+
+/// All rows are the application's own: the sync has written none of them.
+async fn rows_that_an_application_made_are_of_an_instance_too(db: TestDb) {
+    let (db, ours) = (db.migrated().await, production().await);
+    let who = ours.fill(30);
+    // Beside them, what its own seeds and tests made: of no instance.
+    let seeds = (0..30).map(|number| format!("userXseed{number}"));
+    for id in who.iter().cloned().chain(seeds) {
+        db.execute(&format!(
+            r#"INSERT INTO users (id, "clerkId", email, "updatedAt")
+               VALUES ('{id}', '{id}', '{id}@own.example', '2026-01-01 00:00:00')"#
+        ))
+        .await;
+    }
+    let before = db.users().await;
+    let other = another_instance(&ours, &who[..5]).await;
+    let (exit, said) = backfill(&between(&other, &db), &[]).await;
+    assert_eq!(exit, 1, "{said}");
+    assert!(said.contains("knows 0 of 30 users"), "{said}");
+    assert_eq!(db.users().await, before);
+
+    let (exit, said) = backfill(&between(&ours, &db), &[]).await;
+    assert_eq!(exit, 0, "{said}");
+    db.execute(r#"DELETE FROM users WHERE "clerkId" LIKE 'userX%'"#)
+        .await;
+    equals(&db, &ours, &who).await;
+    db.remove().await;
+}
+
+/// Nobody is left to ask about.
+async fn an_empty_table_is_of_the_instance_of_its_first_event(db: TestDb) {
+    let (db, ours) = (db.migrated().await, production().await);
+    let who = ours.fill(10);
+    let other = another_instance(&ours, &who).await;
+    let table = bookmarks(&db);
+    let id = &ours.settings().instance_id;
+    db.execute(&format!(
+        "INSERT INTO {table} VALUES ('first_instance', '{id}', '2026-01-01 00:00:00+00')"
+    ))
+    .await;
+    let (exit, said) = backfill(&between(&other, &db), &[]).await;
+    assert_eq!(exit, 1, "{said}");
+    assert!(
+        said.contains(&format!("the first event came from {id}")),
+        "{said}"
+    );
+    assert!(db.users().await.is_empty());
+    let (exit, said) = backfill(&between(&ours, &db), &[]).await;
+    assert_eq!(exit, 0, "{said}");
+    equals(&db, &ours, &who).await;
+    db.remove().await;
+}
+
+async fn to_look_pins_no_instance(db: TestDb) {
+    let (db, ours) = (db.migrated().await, production().await);
+    let who = ours.fill(10);
+    let other = another_instance(&ours, &who).await;
+    let args = ["reconcile", "--settle", "0s"];
+    let (status, out, err) = run("clerk-sync", &args, &between(&other, &db)).await;
+    assert_eq!(status.code(), Some(3), "{out}{err}");
+    let (exit, said) = backfill(&between(&ours, &db), &[]).await;
+    assert_eq!(exit, 0, "{said}");
+    equals(&db, &ours, &who).await;
+    db.remove().await;
+}
