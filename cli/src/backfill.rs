@@ -10,18 +10,22 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context as _;
 use clerk_sync_entity::bookmarks;
 use clerk_sync_pipeline::{Millis, telemetry::Metrics};
+use clerk_sync_projection::Standing;
 use indicatif::HumanCount;
 
 use crate::{
     pages::{Course, Page, Pages},
     progress::{Progress, in_words},
-    sides::{Sides, SidesArgs, patiently},
+    sides::{Sides, SidesArgs, patiently, present},
 };
 
 mod tally;
 
 use tally::Tally;
 
+/// A backfill goes on where a former one was, if that began at most a day ago: in a longer time too
+/// much may have happened to what it did first, and all of it again takes minutes.
+const RESUMABLE_MS: i64 = 24 * 3_600_000;
 /// Failed users that are shown.
 const MOST_SHOWN: usize = 10;
 
@@ -62,14 +66,13 @@ struct Backfill {
 
 impl Backfill {
     async fn begin(sides: Sides, restart: bool) -> anyhow::Result<Self> {
-        let instance = &sides.instance.id;
-        let mut tally = Tally::of(instance);
-        if !restart {
-            let name = bookmarks::BACKFILL;
-            let left = patiently(|| sides.projection.bookmark(name)).await?;
-            let left = left.and_then(|json| serde_json::from_str::<Tally>(&json).ok());
-            if let Some(left) = left.filter(|left| left.instance == *instance) {
-                tally = resumable(&sides, left).await?.unwrap_or(tally);
+        let mut tally = Tally::of(&sides.instance.id);
+        if !restart && let Some((after, left)) = left_behind(&sides).await? {
+            match obstacle(&sides, &after, &left).await? {
+                None => tally = left,
+                Some(why) => {
+                    say!("a former backfill is not gone on with, this one begins anew:\n{why}");
+                }
             }
         }
         let before = tally.total();
@@ -173,11 +176,31 @@ impl Backfill {
     }
 }
 
-/// What was left by a former backfill, if it can go on there: nothing can, behind a user who was
-/// deleted meanwhile.
-async fn resumable(sides: &Sides, left: Tally) -> anyhow::Result<Option<Tally>> {
-    let Some(after) = &left.after else {
-        return Ok(None);
+/// How far a former backfill of this instance came, and after whom to go on.
+async fn left_behind(sides: &Sides) -> anyhow::Result<Option<(String, Tally)>> {
+    let left = patiently(|| sides.projection.bookmark(bookmarks::BACKFILL)).await?;
+    let left = left.and_then(|json| serde_json::from_str::<Tally>(&json).ok());
+    let left = left.filter(|left| left.instance == sides.instance.id);
+    Ok(left.and_then(|left| Some((left.after.clone()?, left))))
+}
+
+/// Why a former backfill cannot be gone on with, if it cannot: what it has done must still be there.
+async fn obstacle(
+    sides: &Sides,
+    after: &str,
+    left: &Tally,
+) -> anyhow::Result<Option<&'static str>> {
+    if Millis::now().0.saturating_sub(left.began_at) > RESUMABLE_MS {
+        return Ok(Some("it began more than a day ago"));
+    }
+    let asked_at = Millis::now();
+    let Some(user) = sides.backend.user(after).await? else {
+        return Ok(Some("Clerk has the last user no more that it has done"));
     };
-    Ok(sides.backend.user(after).await?.map(|_| left))
+    let last = [present(&user, asked_at)];
+    let standings = patiently(|| sides.projection.compare(&last)).await?;
+    Ok(match standings[..] {
+        [Standing::Missing] => Some("the row of the last user that it has done is gone"),
+        _ => None,
+    })
 }

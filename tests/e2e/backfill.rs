@@ -19,6 +19,7 @@ use crate::harness::{
 };
 
 mod instance;
+mod interrupted;
 
 /// Runs each test on both databases.
 macro_rules! on_both_databases {

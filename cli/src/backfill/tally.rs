@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use clerk_sync_pipeline::telemetry::Label as _;
+use clerk_sync_pipeline::{Millis, telemetry::Label as _};
 use clerk_sync_projection::SnapshotOutcome;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,8 @@ const MOST_FAILED: usize = 1_000;
 pub(super) struct Tally {
     /// Of which instance.
     pub(super) instance: String,
+    /// When it began, in milliseconds since 1970.
+    pub(super) began_at: i64,
     /// The last user that is done.
     pub(super) after: Option<String>,
     pub(super) created: u64,
@@ -32,6 +34,7 @@ impl Tally {
     pub(super) fn of(instance: &str) -> Self {
         Self {
             instance: instance.to_owned(),
+            began_at: Millis::now().0,
             ..Self::default()
         }
     }

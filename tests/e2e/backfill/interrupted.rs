@@ -1,0 +1,77 @@
+//! A backfill that did not come to its end: how it ends, and from where on the next one goes.
+
+use std::time::Duration;
+
+use clerk_sync_stand_in::StandIn;
+
+use super::{backfill, between, bookmarks, equals, on_both_databases, production, summary};
+use crate::harness::{
+    SOON, eventually,
+    process::{Env, Process},
+    servers::TestDb,
+};
+
+on_both_databases! {
+    a_backfill_that_was_interrupted_long_ago_begins_anew,
+    a_backfill_whose_rows_are_gone_begins_anew,
+}
+
+/// A backfill that was killed with a page or more behind it, and some before it.
+async fn killed_on_its_way(db: TestDb) -> (TestDb, StandIn, Vec<String>, Env) {
+    let (db, clerk) = (db.migrated().await, production().await);
+    let who = clerk.fill(2_500);
+    let env = between(&clerk, &db);
+    clerk.set_delay(Duration::from_millis(300));
+    let process = Process::start("clerk-sync", &["backfill"], &env);
+    bookmarked(&db).await;
+    process.kill().await;
+    clerk.set_delay(Duration::ZERO);
+    (db, clerk, who, env)
+}
+
+async fn bookmarked(db: &TestDb) {
+    let bookmark = format!(
+        "SELECT count(*) FROM {} WHERE name = 'backfill'",
+        bookmarks(db)
+    );
+    eventually("a page is bookmarked", SOON, async || {
+        db.count(&bookmark).await == 1
+    })
+    .await;
+}
+
+async fn a_backfill_that_was_interrupted_long_ago_begins_anew(db: TestDb) {
+    let (db, clerk, who, env) = killed_on_its_way(db).await;
+    // All but the last that it has done, who would be missed otherwise.
+    db.execute(r#"DELETE FROM users WHERE "createdAt" < (SELECT max("createdAt") FROM users)"#)
+        .await;
+    let table = bookmarks(&db);
+    db.execute(&format!(
+        r#"UPDATE {table} SET changed_at = '2026-01-01 00:00:00+00',
+           value = replace(value, '"began_at":', '"began_at":-') WHERE name = 'backfill'"#
+    ))
+    .await;
+    let (exit, said) = backfill(&env, &[]).await;
+    assert_eq!(exit, 0, "{said}");
+    assert!(
+        said.contains("begins anew") && !said.contains("going on after"),
+        "{said}"
+    );
+    assert_eq!(summary(&said).iter().sum::<u64>(), 2_500);
+    equals(&db, &clerk, &who).await;
+    db.remove().await;
+}
+
+/// Whoever empties a table, and begins again at once.
+async fn a_backfill_whose_rows_are_gone_begins_anew(db: TestDb) {
+    let (db, clerk, who, env) = killed_on_its_way(db).await;
+    db.execute("DELETE FROM users").await;
+    let (exit, said) = backfill(&env, &[]).await;
+    assert_eq!(exit, 0, "{said}");
+    assert!(
+        said.contains("begins anew") && !said.contains("going on after"),
+        "{said}"
+    );
+    equals(&db, &clerk, &who).await;
+    db.remove().await;
+}
