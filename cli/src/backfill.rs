@@ -14,7 +14,7 @@ use clerk_sync_projection::Standing;
 use indicatif::HumanCount;
 
 use crate::{
-    pages::{Course, Page, Pages},
+    pages::{Course, Everybody, Page, Pages},
     progress::{Progress, in_words},
     sides::{Sides, SidesArgs, patiently, present},
 };
@@ -60,6 +60,7 @@ pub(crate) fn run(args: BackfillArgs) -> ExitCode {
 
 struct Backfill {
     sides: Sides,
+    pages: Pages,
     tally: Tally,
     progress: Progress,
 }
@@ -77,13 +78,15 @@ impl Backfill {
         }
         let before = tally.total();
         let (id, kind) = (&sides.instance.id, sides.instance.kind);
-        let all = sides.backend.count().await?;
+        let everybody = Everybody::begin(&sides.backend, tally.after.clone(), before).await?;
+        let all = everybody.count;
         say!("{} users in instance {id} ({kind})", HumanCount(all));
         if before > 0 {
             say!("going on after {} that are done", HumanCount(before));
         }
         Ok(Self {
             sides,
+            pages: Pages::along(Course::All(everybody)),
             tally,
             progress: Progress::new(all, before),
         })
@@ -109,9 +112,7 @@ impl Backfill {
     }
 
     async fn walk(&mut self) -> anyhow::Result<()> {
-        let walk = self.sides.backend.walk(self.tally.after.clone());
-        let mut pages = Pages::along(Course::All(walk));
-        while let Some(page) = pages.next().await {
+        while let Some(page) = self.pages.next().await {
             let Page { users, asked_at } = page?;
             let outcomes = self.sides.apply(&users, asked_at).await?;
             for (user, outcome) in users.iter().zip(&outcomes) {

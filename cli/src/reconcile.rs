@@ -17,6 +17,7 @@ use clerk_sync_pipeline::{
 };
 
 use crate::{
+    pages::Everybody,
     progress::Progress,
     sides::{Sides, SidesArgs, patiently},
 };
@@ -95,12 +96,7 @@ pub(crate) fn run(args: ReconcileArgs) -> ExitCode {
     crate::finish(async move {
         let sides = args.sides.open(Arc::new(Metrics::new(0))).await?;
         let sides = sides.check(args.fix).await?;
-        let users = sides.backend.count().await?;
-        let progress = match args.since {
-            Some(_) => Progress::silent(),
-            None => Progress::new(users, 0),
-        };
-        let report = Box::pin(reconcile(&sides, &args, progress)).await?;
+        let report = Box::pin(reconcile(&sides, &args, true)).await?;
         if args.json {
             say!("{}", report.json()?);
         } else {
@@ -130,7 +126,7 @@ struct Reconciliation<'a> {
 async fn reconcile(
     sides: &Sides,
     args: &ReconcileArgs,
-    progress: Progress,
+    shows_progress: bool,
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
     let rows = patiently(|| sides.projection.count_rows()).await?;
@@ -140,7 +136,7 @@ async fn reconcile(
     });
     let mut reconciliation = Reconciliation {
         sides,
-        progress,
+        progress: Progress::silent(),
         report: Report::new(&sides.instance.id, rows, since),
         settle: args.settle,
         mends: args.fix,
@@ -149,7 +145,13 @@ async fn reconcile(
         ghosts: Vec::new(),
     };
     match since {
-        None => reconciliation.walk_all().await?,
+        None => {
+            let everybody = Everybody::begin(&sides.backend, None, 0).await?;
+            if shows_progress {
+                reconciliation.progress = Progress::new(everybody.count, 0);
+            }
+            reconciliation.walk_all(everybody).await?;
+        }
         Some(since) => reconciliation.walk_changed(since).await?,
     }
     reconciliation.confirm().await?;

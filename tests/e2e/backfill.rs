@@ -18,6 +18,7 @@ use crate::harness::{
     servers::{TestDb, TestQueue},
 };
 
+mod complete;
 mod instance;
 mod interrupted;
 

@@ -19,6 +19,8 @@ use crate::{
     },
 };
 
+mod caution;
+
 on_both_databases! {
     the_planted_drift_is_found_and_mended_and_no_other,
     no_more_rows_are_deleted_than_allowed,

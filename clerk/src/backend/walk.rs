@@ -65,6 +65,11 @@ impl Walk {
         Ok(None)
     }
 
+    /// Goes on after a page that was taken for the last one, for whoever knows that there are more.
+    pub fn go_on(&mut self) {
+        self.done = false;
+    }
+
     /// Stands on the user before.
     fn step_back(&mut self) -> Result<(), ApiError> {
         match self.trail.pop_back() {

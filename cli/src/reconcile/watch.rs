@@ -11,7 +11,7 @@ use clerk_sync_pipeline::{
 use tokio::time::{Instant, sleep_until};
 
 use super::{ReconcileArgs, reconcile, report::Report};
-use crate::{progress::Progress, sides::Unchecked};
+use crate::sides::Unchecked;
 
 /// After a comparison that failed, the next one comes at the latest after so long.
 const SOON: Duration = Duration::from_secs(300);
@@ -51,7 +51,7 @@ async fn again_and_again(
         // Checked each time: the key, or the database behind the URL, may become another one.
         let compared = async {
             let sides = sides.clone().check(args.fix).await?;
-            reconcile(&sides, args, Progress::silent()).await
+            reconcile(&sides, args, false).await
         };
         let next = match Box::pin(compared).await {
             Ok(report) => {
