@@ -79,6 +79,12 @@ pub(crate) struct ReconcileArgs {
     process: ProcessArgs,
 }
 
+/// So long before a moment.
+fn before(moment: Millis, time: Duration) -> Millis {
+    let time = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    Millis(moment.0.saturating_sub(time).max(0))
+}
+
 fn some_time(text: &str) -> Result<Duration, String> {
     let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
     if time.is_zero() {
@@ -96,7 +102,8 @@ pub(crate) fn run(args: ReconcileArgs) -> ExitCode {
     crate::finish(async move {
         let sides = args.sides.open(Arc::new(Metrics::new(0))).await?;
         let sides = sides.check(args.fix).await?;
-        let report = Box::pin(reconcile(&sides, &args, true)).await?;
+        let since = args.since.map(|time| before(Millis::now(), time));
+        let report = Box::pin(reconcile(&sides, &args, since, true)).await?;
         if args.json {
             say!("{}", report.json()?);
         } else {
@@ -123,17 +130,16 @@ struct Reconciliation<'a> {
     ghosts: Vec<String>,
 }
 
+/// Compares all, or those who changed since then.
 async fn reconcile(
     sides: &Sides,
     args: &ReconcileArgs,
+    since: Option<Millis>,
     shows_progress: bool,
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
     let rows = patiently(|| sides.projection.count_rows()).await?;
-    let since = args.since.map(|time| {
-        let time = i64::try_from((time + OVERLAP).as_millis()).unwrap_or(i64::MAX);
-        Millis(Millis::now().0.saturating_sub(time).max(0))
-    });
+    let since = since.map(|since| before(since, OVERLAP));
     let mut reconciliation = Reconciliation {
         sides,
         progress: Progress::silent(),

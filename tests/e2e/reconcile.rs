@@ -20,6 +20,7 @@ use crate::{
 };
 
 mod caution;
+mod watching;
 
 on_both_databases! {
     the_planted_drift_is_found_and_mended_and_no_other,

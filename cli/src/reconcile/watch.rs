@@ -10,7 +10,7 @@ use clerk_sync_pipeline::{
 };
 use tokio::time::{Instant, sleep_until};
 
-use super::{ReconcileArgs, reconcile, report::Report};
+use super::{ReconcileArgs, before, reconcile, report::Report};
 use crate::sides::Unchecked;
 
 /// After a comparison that failed, the next one comes at the latest after so long.
@@ -46,17 +46,25 @@ async fn again_and_again(
     every: Duration,
     metrics: &Metrics,
 ) {
+    // When the last comparison began that has left nothing.
+    let mut clean = None;
     loop {
         let began = Instant::now();
         // Checked each time: the key, or the database behind the URL, may become another one.
         let compared = async {
             let sides = sides.clone().check(args.fix).await?;
-            reconcile(&sides, args, false).await
+            let since = args
+                .since
+                .and_then(|time| since(clean, time, Millis::now()));
+            reconcile(&sides, args, since, false).await
         };
         let next = match Box::pin(compared).await {
             Ok(report) => {
                 expose(&report, metrics);
                 log(&report);
+                if report.left_in_all() == 0 {
+                    clean = Some(report.started_at);
+                }
                 every
             }
             Err(error) => {
@@ -69,8 +77,19 @@ async fn again_and_again(
     }
 }
 
+/// From when on to look at changes: for the time that was asked for, and as far back as to the last
+/// comparison that has left nothing. So neither an outage makes a gap, nor does drift that nobody
+/// mends go out of sight. `None` where there was no such comparison: then at all users.
+fn since(clean: Option<Millis>, time: Duration, now: Millis) -> Option<Millis> {
+    clean.map(|clean| clean.min(before(now, time)))
+}
+
 fn expose(report: &Report, metrics: &Metrics) {
     for kind in DriftKind::ALL {
+        // What was not looked for is as it was.
+        if *kind == DriftKind::Ghost && report.since.is_some() {
+            continue;
+        }
         let left = i64::try_from(report.left(*kind)).unwrap_or(i64::MAX);
         metrics.drift_users.get(*kind).set(left);
     }
@@ -120,5 +139,20 @@ fn log(report: &Report) {
             duration_ms,
             "compared with Clerk"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_an_outage_nor_drift_that_is_left_makes_a_gap() {
+        let hour = Duration::from_secs(3_600);
+        let at = |hours: i64| Millis(hours * 3_600_000);
+        // Nothing was compared yet, or each time something was left.
+        assert_eq!(since(None, hour, at(10)), None);
+        assert_eq!(since(Some(at(9)), 2 * hour, at(10)), Some(at(8)));
+        assert_eq!(since(Some(at(3)), 2 * hour, at(10)), Some(at(3)));
     }
 }
