@@ -19,7 +19,7 @@ use clerk_sync_pipeline::{
 use crate::{
     pages::Everybody,
     progress::Progress,
-    sides::{Sides, SidesArgs, patiently},
+    sides::{Sides, SidesArgs},
 };
 
 mod confirm;
@@ -57,8 +57,8 @@ pub(crate) struct ReconcileArgs {
     /// Mend it: write what is missing or stale, take over what is unmanaged, delete ghosts
     #[arg(long)]
     fix: bool,
-    /// Most rows that --fix may delete, as a number or a share of all; with more ghosts than that,
-    /// none is deleted
+    /// Most rows that --fix may delete, as a number or a share of those that the sync has written;
+    /// with more ghosts than that, none is deleted
     #[arg(long, default_value = "1%", value_name = "ROWS")]
     max_deletes: MaxDeletes,
     /// Look only at users that changed in this time: 25h, 7days. Finds no ghosts
@@ -123,7 +123,9 @@ struct Reconciliation<'a> {
     report: Report,
     settle: Duration,
     mends: bool,
-    most_deletes: u64,
+    max_deletes: MaxDeletes,
+    /// Rows that the sync has written: what the share of [`MaxDeletes`] is of.
+    managed: u64,
     /// Who is to be looked at again.
     suspects: Vec<Suspect>,
     /// Ghosts that are to be deleted.
@@ -138,15 +140,15 @@ async fn reconcile(
     shows_progress: bool,
 ) -> anyhow::Result<Report> {
     let started = Instant::now();
-    let rows = patiently(|| sides.projection.count_rows()).await?;
     let since = since.map(|since| before(since, OVERLAP));
     let mut reconciliation = Reconciliation {
         sides,
         progress: Progress::silent(),
-        report: Report::new(&sides.instance.id, rows, since),
+        report: Report::new(&sides.instance.id, since),
         settle: args.settle,
         mends: args.fix,
-        most_deletes: args.max_deletes.of(rows),
+        max_deletes: args.max_deletes,
+        managed: 0,
         suspects: Vec::new(),
         ghosts: Vec::new(),
     };

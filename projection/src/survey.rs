@@ -3,10 +3,7 @@
 use chrono::Utc;
 use clerk_sync_entity::{bookmarks, user_versions, users};
 use clerk_sync_pipeline::{Event, telemetry::Outcome};
-use sea_orm::{
-    ConnectionTrait as _, EntityTrait as _, FromQueryResult as _, PaginatorTrait as _,
-    StatementBuilder,
-};
+use sea_orm::{ConnectionTrait as _, FromQueryResult as _, StatementBuilder};
 use serde::Deserialize;
 
 use crate::{
@@ -33,15 +30,6 @@ impl Projection {
                 .collect()
         })
         .await
-    }
-
-    /// How many rows `users` has.
-    ///
-    /// # Errors
-    /// The weather.
-    pub async fn count_rows(&self) -> Result<u64, Unavailable> {
-        self.look(async |db| users::Entity::find().count(db).await)
-            .await
     }
 
     /// Clerk ids of users that the sync has written and not deleted, and of those that have a row,

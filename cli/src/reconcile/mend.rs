@@ -70,7 +70,8 @@ impl Reconciliation<'_> {
                 match &one.user {
                     Some(user) if self.mends => written.push((one, present(user, one.asked_at))),
                     Some(_) => {}
-                    None => self.note_ghost(&one.clerk_id),
+                    None if self.mends => self.ghosts.push(one.clerk_id.clone()),
+                    None => {}
                 }
             }
             if written.is_empty() {
@@ -87,20 +88,14 @@ impl Reconciliation<'_> {
         Ok(())
     }
 
-    /// Ids are kept as long as they may all be deleted.
-    fn note_ghost(&mut self, clerk_id: &str) {
-        if self.mends && self.report.found(DriftKind::Ghost) <= self.most_deletes {
-            self.ghosts.push(clerk_id.to_owned());
-        }
-    }
-
-    /// Deletes the ghosts, unless they are too many.
+    /// Deletes the ghosts, unless they are too many, once all rows are counted.
     pub(super) async fn delete_ghosts(&mut self) -> anyhow::Result<()> {
         if !self.mends {
             return Ok(());
         }
-        if self.report.found(DriftKind::Ghost) > self.most_deletes {
-            self.report.most_deletes = Some(self.most_deletes);
+        let most = self.max_deletes.of(self.managed);
+        if self.report.found(DriftKind::Ghost) > most {
+            self.report.most_deletes = Some(most);
             return Ok(());
         }
         for some in self.ghosts.chunks(BATCH) {

@@ -44,7 +44,7 @@ pub(super) struct Report {
     pub(super) since: Option<Millis>,
     /// Users that Clerk has named.
     pub(super) users: u64,
-    /// Rows that there were at the start.
+    /// Rows that were looked through for ghosts.
     pub(super) rows: u64,
     found: Counts,
     fixed: Counts,
@@ -63,13 +63,13 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(instance: &str, rows: u64, since: Option<Millis>) -> Self {
+    pub(super) fn new(instance: &str, since: Option<Millis>) -> Self {
         Self {
             instance: instance.to_owned(),
             started_at: Millis::now(),
             since,
             users: 0,
-            rows,
+            rows: 0,
             found: Counts::default(),
             fixed: Counts::default(),
             listed: Vec::new(),

@@ -119,6 +119,8 @@ impl Reconciliation<'_> {
             };
             after.clone_from(&last.clerk_id);
             let noticed = Instant::now();
+            self.report.rows += rows.len() as u64;
+            self.managed += rows.iter().filter(|row| row.managed).count() as u64;
             let unseen = rows.into_iter().filter(|row| !seen.has(&row.clerk_id));
             self.suspects.extend(unseen.map(|row| Suspect {
                 clerk_id: row.clerk_id,

@@ -72,7 +72,6 @@ async fn everything(projection: &Projection) -> Result<(), Unavailable> {
     projection.compare(&snapshots).await?;
     projection.apply_snapshots(&snapshots).await?;
     projection.rows_after("", 10).await?;
-    projection.count_rows().await?;
     projection.sample(10).await?;
     projection.note_instance("ins_test").await?;
     for value in [Some("somewhere"), None] {
