@@ -119,14 +119,23 @@ impl Reconciliation<'_> {
             };
             after.clone_from(&last.clerk_id);
             let noticed = Instant::now();
-            self.report.rows += rows.len() as u64;
-            self.managed += rows.iter().filter(|row| row.managed).count() as u64;
-            let unseen = rows.into_iter().filter(|row| !seen.has(&row.clerk_id));
-            self.suspects.extend(unseen.map(|row| Suspect {
-                clerk_id: row.clerk_id,
-                updated_at: None,
-                noticed,
-            }));
+            for row in rows {
+                self.report.rows += 1;
+                self.managed += u64::from(row.managed);
+                if seen.has(&row.clerk_id) {
+                    continue;
+                }
+                if row.managed {
+                    self.suspects.push(Suspect {
+                        clerk_id: row.clerk_id,
+                        updated_at: None,
+                        noticed,
+                    });
+                } else {
+                    // Whatever Clerk says of it, it is left alone: no reason to ask.
+                    self.report.strangers += 1;
+                }
+            }
             if self.suspects.len() >= MOST_SUSPECTS {
                 self.confirm().await?;
             }

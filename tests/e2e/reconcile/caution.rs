@@ -8,6 +8,7 @@ use crate::harness::{process::run, servers::TestDb};
 on_both_databases! {
     users_that_clerk_counts_and_does_not_list_are_no_ghosts,
     rows_that_may_not_be_deleted_raise_no_limit,
+    strangers_are_not_asked_for,
 }
 
 async fn users_that_clerk_counts_and_does_not_list_are_no_ghosts(db: TestDb) {
@@ -56,5 +57,16 @@ async fn rows_that_may_not_be_deleted_raise_no_limit(db: TestDb) {
     assert_eq!(report["max_deletes_exceeded"], 1);
     assert_eq!((&report["left"], &report["rows"]), (&3.into(), &313.into()));
     assert_eq!(db.users().await.len(), 313);
+    db.remove().await;
+}
+
+async fn strangers_are_not_asked_for(db: TestDb) {
+    let (db, clerk, _) = in_step(db, 10).await;
+    plant_strangers(&db, 50).await;
+    let (exit, report) = reconcile(&between(&clerk, &db), &["--fix"]).await;
+    assert_eq!((exit, drift(&report)), (0, [0; 4]), "{report}");
+    assert_eq!(report["strangers"], 50);
+    assert_eq!(clerk.requests(Endpoint::User), 0);
+    assert_eq!(db.users().await.len(), 60);
     db.remove().await;
 }
