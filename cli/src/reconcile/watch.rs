@@ -2,12 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use clerk_sync_clerk::backend::ApiError;
 use clerk_sync_pipeline::{
     Millis,
     admin::{self, Readiness},
     lifecycle::Shutdown,
     telemetry::{DriftKind, Label as _, Metrics},
 };
+use clerk_sync_projection::Unavailable;
 use tokio::time::{Instant, sleep_until};
 
 use super::{ReconcileArgs, before, reconcile, report::Report};
@@ -28,24 +30,28 @@ pub(super) async fn watch(
     let listener = bound.map_err(anyhow::Error::msg)?;
     let sides = args.sides.open(metrics.clone()).await?;
     clerk_sync_worker::watch_database(&sides.projection, &readiness);
+    let mut ended = Ok(());
     let watching = async {
         tokio::select! {
             // Whatever is under way is a question, or one transaction: nothing is left half done.
             () = shutdown.requested() => {}
-            () = again_and_again(sides, &args, every, &metrics) => {}
+            error = again_and_again(sides, &args, every, &metrics) => ended = Err(error),
         }
     };
     let (metrics, shutdown) = (metrics.clone(), shutdown.clone());
     admin::serve(listener, metrics, readiness, shutdown, watching).await;
-    Ok(())
+    ended
 }
 
+/// Returns why it never came to a comparison: a key that is refused, or of another instance, is
+/// somebody's mistake, and to be seen at once. What comes later may pass, and is logged.
 async fn again_and_again(
     sides: Unchecked,
     args: &ReconcileArgs,
     every: Duration,
     metrics: &Metrics,
-) {
+) -> anyhow::Error {
+    let mut succeeded = false;
     // When the last comparison began that has left nothing.
     let mut clean = None;
     loop {
@@ -60,6 +66,7 @@ async fn again_and_again(
         };
         let next = match Box::pin(compared).await {
             Ok(report) => {
+                succeeded = true;
                 expose(&report, metrics);
                 log(&report);
                 if report.left_in_all() == 0 {
@@ -67,6 +74,7 @@ async fn again_and_again(
                 }
                 every
             }
+            Err(error) if !succeeded && !may_pass(&error) => return error,
             Err(error) => {
                 let error = format!("{error:#}");
                 tracing::error!(error, "the comparison with Clerk has failed");
@@ -75,6 +83,12 @@ async fn again_and_again(
         };
         sleep_until(began + next).await;
     }
+}
+
+/// Whether Clerk or the database may only be away.
+fn may_pass(error: &anyhow::Error) -> bool {
+    let of_clerk = error.downcast_ref::<ApiError>();
+    of_clerk.is_some_and(ApiError::is_transient) || error.is::<Unavailable>()
 }
 
 /// From when on to look at changes: for the time that was asked for, and as far back as to the last
