@@ -9,7 +9,7 @@ use std::{process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use clerk_sync_entity::bookmarks;
-use clerk_sync_pipeline::{Millis, telemetry::Metrics};
+use clerk_sync_pipeline::{Millis, lifecycle::Shutdown, telemetry::Metrics};
 use clerk_sync_projection::Standing;
 use indicatif::HumanCount;
 
@@ -51,10 +51,14 @@ pub(crate) struct BackfillArgs {
 }
 
 pub(crate) fn run(args: BackfillArgs) -> ExitCode {
-    crate::finish(async move {
-        let sides = args.sides.open(Arc::new(Metrics::new(0))).await?;
-        let backfill = Backfill::begin(sides.check(true).await?, args.restart).await?;
-        Box::pin(backfill.run()).await
+    crate::finish_itself(async move {
+        let shutdown = Shutdown::on_signals()?;
+        let begin = async {
+            let sides = args.sides.open(Arc::new(Metrics::new(0))).await?;
+            Backfill::begin(sides.check(true).await?, args.restart).await
+        };
+        let backfill = crate::unless_stopped(&shutdown, begin).await?;
+        Box::pin(backfill.run(&shutdown)).await
     })
 }
 
@@ -92,16 +96,13 @@ impl Backfill {
         })
     }
 
-    async fn run(mut self) -> anyhow::Result<ExitCode> {
-        let walked = self.walk().await;
+    async fn run(mut self, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
+        let walked = crate::unless_stopped(shutdown, self.bring_all()).await;
         self.progress.clear();
         let done = HumanCount(self.tally.total());
         walked.with_context(|| {
             format!("interrupted after {done} users; run it again, and it goes on there")
         })?;
-        self.try_failed_again().await?;
-        let projection = &self.sides.projection;
-        patiently(|| projection.set_bookmark(bookmarks::BACKFILL, None)).await?;
         self.summarize();
         let done = self.tally.missing_email + self.tally.failed() == 0;
         Ok(if done {
@@ -109,6 +110,14 @@ impl Backfill {
         } else {
             ExitCode::FAILURE
         })
+    }
+
+    async fn bring_all(&mut self) -> anyhow::Result<()> {
+        self.walk().await?;
+        self.try_failed_again().await?;
+        let projection = &self.sides.projection;
+        patiently(|| projection.set_bookmark(bookmarks::BACKFILL, None)).await?;
+        Ok(())
     }
 
     async fn walk(&mut self) -> anyhow::Result<()> {

@@ -101,8 +101,8 @@ impl Common {
 
 pub(crate) fn run(args: BenchArgs) -> ExitCode {
     match args.mode.unwrap_or_else(BenchCommand::by_environment) {
-        BenchCommand::BareServer(args) => crate::finish(bare_server::serve(args)),
-        command => crate::finish(bench(command)),
+        BenchCommand::BareServer(args) => crate::finish_itself(bare_server::serve(args)),
+        command => crate::finish_itself(bench(command)),
     }
 }
 

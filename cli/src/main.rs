@@ -1,9 +1,9 @@
 //! `clerk-sync`: everything in one process, and the operator's commands.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
-use clerk_sync_pipeline::config;
+use clerk_sync_pipeline::{config, lifecycle::Shutdown};
 
 /// Writes a line to standard output. Whoever has stopped reading (`| head`) is no error.
 macro_rules! say {
@@ -29,6 +29,9 @@ mod send;
 mod setup;
 mod sides;
 mod up;
+
+/// How long threads that cannot be stopped may keep a command that has ended.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Keeps a database in step with Clerk
 #[derive(Parser)]
@@ -84,21 +87,46 @@ fn main() -> ExitCode {
     }
 }
 
-/// The life of a command that ends by itself: 0, or 1 after the error was printed.
+/// The life of a command that ends by itself, or at the first signal where it stands: 0, or 1 after
+/// the error was printed.
+fn finish(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    finish_itself(async {
+        let shutdown = Shutdown::on_signals()?;
+        unless_stopped(&shutdown, command).await
+    })
+}
+
+/// `work`, unless a signal comes first. It is dropped then: what a command writes are transactions,
+/// so nothing is left half done. In a container it is the first process, which no signal ends by
+/// itself.
+async fn unless_stopped<T>(
+    shutdown: &Shutdown,
+    work: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    tokio::select! {
+        done = work => done,
+        () = shutdown.requested() => anyhow::bail!("stopped by a signal"),
+    }
+}
+
+/// The life of a command that sees to signals itself.
 #[expect(
     clippy::print_stderr,
     reason = "a command speaks to the person who typed it"
 )]
-fn finish(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+fn finish_itself(command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .expect("a process may have threads");
-    match runtime.block_on(command) {
+    let exit = match runtime.block_on(command) {
         Ok(exit) => exit,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
-    }
+    };
+    // A thread that waits for a name, or for a person, must not keep a command that was stopped.
+    runtime.shutdown_timeout(LINGER);
+    exit
 }

@@ -84,7 +84,7 @@ impl ProveArgs {
 }
 
 pub(crate) fn run(args: ProveArgs) -> ExitCode {
-    crate::finish(prove(args))
+    crate::finish_itself(prove(args))
 }
 
 async fn prove(args: ProveArgs) -> anyhow::Result<ExitCode> {

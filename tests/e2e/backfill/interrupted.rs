@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clerk_sync_stand_in::StandIn;
+use clerk_sync_stand_in::{Endpoint, StandIn};
 
 use super::{backfill, between, bookmarks, equals, on_both_databases, production, summary};
 use crate::harness::{
@@ -14,6 +14,7 @@ use crate::harness::{
 on_both_databases! {
     a_backfill_that_was_interrupted_long_ago_begins_anew,
     a_backfill_whose_rows_are_gone_begins_anew,
+    a_signal_ends_it_with_a_word_and_the_next_one_goes_on,
 }
 
 /// A backfill that was killed with a page or more behind it, and some before it.
@@ -72,6 +73,36 @@ async fn a_backfill_whose_rows_are_gone_begins_anew(db: TestDb) {
         said.contains("begins anew") && !said.contains("going on after"),
         "{said}"
     );
+    equals(&db, &clerk, &who).await;
+    db.remove().await;
+}
+
+async fn a_signal_ends_it_with_a_word_and_the_next_one_goes_on(db: TestDb) {
+    let (db, clerk) = (db.migrated().await, production().await);
+    let who = clerk.fill(2_500);
+    let env = between(&clerk, &db);
+    for signal in ["-TERM", "-INT"] {
+        clerk.set_delay(Duration::from_millis(500));
+        let mut process = Process::start("clerk-sync", &["backfill"], &env);
+        let asked = clerk.requests(Endpoint::Users);
+        bookmarked(&db).await;
+        eventually("it waits for a page", SOON, async || {
+            clerk.requests(Endpoint::Users) > asked
+        })
+        .await;
+        process.signal(signal);
+        let status = process.wait().await;
+        let said = process.output();
+        assert_eq!(status.code(), Some(1), "{signal}: {said}");
+        assert!(
+            said.contains("interrupted after") && said.contains("run it again"),
+            "{said}"
+        );
+        clerk.set_delay(Duration::ZERO);
+    }
+    let (exit, said) = backfill(&env, &[]).await;
+    assert_eq!(exit, 0, "{said}");
+    assert!(said.contains("going on after"), "{said}");
     equals(&db, &clerk, &who).await;
     db.remove().await;
 }
