@@ -5,18 +5,20 @@
 //! is kept in the database after each page. Going over what is done already would be right too,
 //! and at most 500 users of it are: but a million take Clerk some quarter of an hour.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use clerk_sync_clerk::backend::{MAX_IDS, User};
 use clerk_sync_entity::bookmarks;
 use clerk_sync_pipeline::{Millis, lifecycle::Shutdown, telemetry::Metrics};
-use clerk_sync_projection::Standing;
+use clerk_sync_projection::{Snapshot, SnapshotOutcome, Standing};
 use indicatif::HumanCount;
+use tokio::time::sleep;
 
 use crate::{
     pages::{Course, Everybody, Page, Pages},
     progress::{Progress, in_words},
-    sides::{Sides, SidesArgs, patiently, present},
+    sides::{BATCH, Sides, SidesArgs, patiently, present},
 };
 
 mod tally;
@@ -26,6 +28,9 @@ use tally::Tally;
 /// A backfill goes on where a former one was, if that began at most a day ago: in a longer time too
 /// much may have happened to what it did first, and all of it again takes minutes.
 const RESUMABLE_MS: i64 = 24 * 3_600_000;
+/// How long to wait before failed users are tried again: a change must be some seconds old before a
+/// snapshot with its time is believed to be the only one.
+const SETTLE: Duration = Duration::from_secs(3);
 /// Failed users that are shown.
 const MOST_SHOWN: usize = 10;
 
@@ -123,10 +128,7 @@ impl Backfill {
     async fn walk(&mut self) -> anyhow::Result<()> {
         while let Some(page) = self.pages.next().await {
             let Page { users, asked_at } = page?;
-            let outcomes = self.sides.apply(&users, asked_at).await?;
-            for (user, outcome) in users.iter().zip(&outcomes) {
-                self.tally.count(&user.id, outcome);
-            }
+            self.bring(&users, asked_at).await?;
             if let Some(last) = users.last() {
                 self.tally.after = Some(last.id.clone());
             }
@@ -144,15 +146,39 @@ impl Backfill {
     /// user's turn came.
     async fn try_failed_again(&mut self) -> anyhow::Result<()> {
         let failed = std::mem::take(&mut self.tally.failed);
-        let ids: Vec<String> = failed.into_keys().collect();
-        let asked_at = Millis::now();
-        let users = self.sides.users(&ids).await?;
-        let outcomes = self.sides.apply(&users, asked_at).await?;
-        for (user, outcome) in users.iter().zip(&outcomes) {
-            self.tally.count(&user.id, outcome);
+        let ids: Vec<&str> = failed.keys().map(String::as_str).collect();
+        if !ids.is_empty() {
+            sleep(SETTLE).await;
         }
-        // Of whoever was deleted meanwhile there is nothing to bring.
-        self.tally.current += (ids.len() - users.len()) as u64;
+        for some in ids.chunks(MAX_IDS) {
+            let asked_at = Millis::now();
+            let answers = self.sides.ask_again(some).await?;
+            let users: Vec<User> = answers.into_iter().flatten().collect();
+            self.bring(&users, asked_at).await?;
+            // Of whoever was deleted meanwhile there is nothing to bring.
+            self.tally.current += (some.len() - users.len()) as u64;
+        }
+        Ok(())
+    }
+
+    /// Applies users, and counts what became of them.
+    async fn bring(&mut self, users: &[User], asked_at: Millis) -> anyhow::Result<()> {
+        let outcomes = self.sides.apply(users, asked_at).await?;
+        let stale = users.iter().zip(&outcomes);
+        let stale = stale.filter(|(_, outcome)| **outcome == SnapshotOutcome::Stale);
+        let stale: Vec<Snapshot<'_>> = stale.map(|(user, _)| present(user, asked_at)).collect();
+        let mut standings = Vec::new();
+        for some in stale.chunks(BATCH) {
+            standings.extend(patiently(|| self.sides.projection.compare(some)).await?);
+        }
+        let mut standings = standings.iter();
+        for (user, outcome) in users.iter().zip(&outcomes) {
+            let why_stale = match outcome {
+                SnapshotOutcome::Stale => standings.next().and_then(why_stale),
+                _ => None,
+            };
+            self.tally.count(&user.id, outcome, why_stale);
+        }
         Ok(())
     }
 
@@ -183,6 +209,20 @@ impl Backfill {
         if tally.failed() > 0 {
             say!("\nRun it again when the cause is gone: what is done is passed over quickly.");
         }
+    }
+}
+
+/// Why a row is not as Clerk's user is, although nothing was written.
+fn why_stale(standing: &Standing) -> Option<&'static str> {
+    match standing {
+        Standing::Current | Standing::Newer => None,
+        Standing::Buried => Some("remembered as deleted: will not come back"),
+        Standing::Missing
+        | Standing::Stale
+        | Standing::Ghost
+        | Standing::Unmanaged
+        | Standing::MissingEmail
+        | Standing::Refused(_) => Some("changed at this moment, and its row is not as it is now"),
     }
 }
 

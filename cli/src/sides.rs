@@ -1,11 +1,11 @@
 //! Clerk on one side, the application's database on the other: what a command needs that has to do
 //! with both.
 
-use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clerk_sync_clerk::backend::{
-    ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, Instance, MAX_IDS, SecretKey, User,
+    ApiError, ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, Instance, MAX_IDS, SecretKey, User,
 };
 use clerk_sync_pipeline::{Millis, retry::Backoff, secret::ServerUrl, telemetry::Metrics};
 use clerk_sync_projection::{
@@ -14,6 +14,7 @@ use clerk_sync_projection::{
     config::{SessionArgs, database_url},
     database,
 };
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 
 use crate::data::{self, DataFolder};
@@ -24,6 +25,8 @@ mod instance;
 const CONNECTIONS: u32 = 3;
 /// How long the database may be away before a command gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How many users are asked for at a time, each by itself.
+const AT_A_TIME: usize = 8;
 /// Most users in one transaction.
 pub(crate) const BATCH: usize = 250;
 
@@ -134,19 +137,28 @@ impl Sides {
         Ok(outcomes)
     }
 
-    /// Asks for users by their ids, however many.
-    pub(crate) async fn users(&self, ids: &[String]) -> anyhow::Result<Vec<User>> {
-        let mut users = Vec::new();
-        let mut seen = HashSet::new();
-        for some in ids.chunks(MAX_IDS) {
-            let answered = self.backend.users_by_id(some).await?;
-            users.extend(
-                answered
-                    .into_iter()
-                    .filter(|user| seen.insert(user.id.clone())),
-            );
-        }
-        Ok(users)
+    /// What Clerk says now of each, at most [`MAX_IDS`] at once. Only a 404 for a user alone says
+    /// that it is gone.
+    pub(crate) async fn ask_again(&self, ids: &[&str]) -> Result<Vec<Option<User>>, ApiError> {
+        let found = self.backend.users_by_id(ids).await?;
+        let mut found: HashMap<String, User> =
+            found.into_iter().map(|it| (it.id.clone(), it)).collect();
+        let answers: Vec<_> = ids
+            .iter()
+            .map(|id| {
+                let found = found.remove(*id);
+                async move {
+                    match found {
+                        Some(user) => Ok(Some(user)),
+                        None => self.backend.user(id).await,
+                    }
+                }
+            })
+            .collect();
+        stream::iter(answers)
+            .buffered(AT_A_TIME)
+            .try_collect()
+            .await
     }
 }
 

@@ -509,7 +509,9 @@ async fn a_backfill_in_a_storm_of_webhooks_converges(db: TestDb, queue: Option<T
                 said = &mut one => said,
                 _ = &mut storm => { over = true; one.await }
             };
-            assert_eq!(exit, 0, "{said}");
+            // Here a webhook may tell of a deletion before Clerk's answers do.
+            let ahead = said.contains("remembered as deleted");
+            assert!(exit == 0 || ahead, "{said}");
             summary(&said);
             backfills += 1;
         }

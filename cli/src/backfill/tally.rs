@@ -39,23 +39,36 @@ impl Tally {
         }
     }
 
-    pub(super) fn count(&mut self, clerk_id: &str, outcome: &SnapshotOutcome) {
+    /// `why_stale` is of no interest but for a stale snapshot: why that is no good sign, if it is
+    /// none.
+    pub(super) fn count(
+        &mut self,
+        clerk_id: &str,
+        outcome: &SnapshotOutcome,
+        why_stale: Option<&str>,
+    ) {
         match outcome {
             SnapshotOutcome::Created => self.created += 1,
             SnapshotOutcome::Updated => self.updated += 1,
-            // Whatever is newer than Clerk's answer came from Clerk.
-            SnapshotOutcome::Current | SnapshotOutcome::Stale | SnapshotOutcome::Deleted => {
-                self.current += 1;
-            }
+            SnapshotOutcome::Current | SnapshotOutcome::Deleted => self.current += 1,
+            SnapshotOutcome::Stale => match why_stale {
+                // Whatever is newer than Clerk's answer came from Clerk.
+                None => self.current += 1,
+                Some(why) => self.fail(clerk_id, why.to_owned()),
+            },
             SnapshotOutcome::MissingEmail => self.missing_email += 1,
             SnapshotOutcome::Failed(failure) => {
-                if self.failed.len() < MOST_FAILED {
-                    let why = format!("{}: {}", failure.reason.as_str(), failure.detail);
-                    self.failed.insert(clerk_id.to_owned(), why);
-                } else {
-                    self.more_failed += 1;
-                }
+                let why = format!("{}: {}", failure.reason.as_str(), failure.detail);
+                self.fail(clerk_id, why);
             }
+        }
+    }
+
+    fn fail(&mut self, clerk_id: &str, why: String) {
+        if self.failed.len() < MOST_FAILED {
+            self.failed.insert(clerk_id.to_owned(), why);
+        } else {
+            self.more_failed += 1;
         }
     }
 

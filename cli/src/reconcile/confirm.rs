@@ -4,19 +4,14 @@
 //! suspect is asked for again by its id, after a time in which its webhook should have arrived, and
 //! its row is read after Clerk's answer.
 
-use std::collections::HashMap;
-
-use clerk_sync_clerk::backend::{ApiError, MAX_IDS, User};
+use clerk_sync_clerk::backend::{MAX_IDS, User};
 use clerk_sync_pipeline::{Millis, telemetry::DriftKind};
 use clerk_sync_projection::{Snapshot, Standing};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, sleep_until};
 
 use super::Reconciliation;
 use crate::sides::{patiently, present};
 
-/// How many users are asked for at a time, each by itself.
-const AT_A_TIME: usize = 8;
 /// How far ahead of ours Clerk's clock may be.
 const CLOCKS_MS: i64 = 5_000;
 
@@ -58,7 +53,8 @@ impl Reconciliation<'_> {
                 sleep_until(last.noticed + self.settle).await;
             }
             let asked_at = Millis::now();
-            let answers = self.ask_again(some).await?;
+            let ids: Vec<&str> = some.iter().map(|it| it.clerk_id.as_str()).collect();
+            let answers = self.sides.ask_again(&ids).await?;
             let told: Vec<Snapshot<'_>> = some
                 .iter()
                 .zip(&answers)
@@ -78,31 +74,6 @@ impl Reconciliation<'_> {
             self.take_on_record(drifted).await?;
         }
         Ok(())
-    }
-
-    /// What Clerk says now of each. Only a 404 for a user alone says that it is gone.
-    async fn ask_again(&self, suspects: &[Suspect]) -> Result<Vec<Option<User>>, ApiError> {
-        let backend = &self.sides.backend;
-        let ids: Vec<&str> = suspects.iter().map(|it| it.clerk_id.as_str()).collect();
-        let found = backend.users_by_id(&ids).await?;
-        let mut found: HashMap<String, User> =
-            found.into_iter().map(|it| (it.id.clone(), it)).collect();
-        let answers: Vec<_> = ids
-            .into_iter()
-            .map(|id| {
-                let found = found.remove(id);
-                async move {
-                    match found {
-                        Some(user) => Ok(Some(user)),
-                        None => backend.user(id).await,
-                    }
-                }
-            })
-            .collect();
-        stream::iter(answers)
-            .buffered(AT_A_TIME)
-            .try_collect()
-            .await
     }
 
     fn judge(
