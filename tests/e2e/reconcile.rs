@@ -262,9 +262,18 @@ async fn with_since_only_what_has_changed_is_looked_at(db: TestDb) {
 }
 
 /// Clerk changes, and no webhook ever tells: whoever changed while it was at work is left to the
-/// next time, and whoever changed before is found.
+/// next time, or with `--fix` brought up to date without a word, and whoever changed before is found.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_meanwhile_is_no_drift() {
+    what_changes_meanwhile(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_meanwhile_is_brought_up_to_date_and_is_no_drift() {
+    what_changes_meanwhile(&["--fix"]).await;
+}
+
+async fn what_changes_meanwhile(fix: &[&str]) {
     let (db, clerk, who) = in_step(TestDb::sqlite().await, 2_400).await;
     db.execute(&format!(
         r#"DELETE FROM users WHERE "clerkId" = '{}'"#,
@@ -273,7 +282,7 @@ async fn what_changes_meanwhile_is_no_drift() {
     .await;
     clerk.set_delay(Duration::from_millis(250));
     let asked = clerk.requests(Endpoint::Users);
-    let args = ["reconcile", "--json", "--settle", "1s"];
+    let args = [&["reconcile", "--json", "--settle", "1s"], fix].concat();
     let mut process = Process::start("clerk-sync", &args, &between(&clerk, &db));
     eventually("it has seen some", SOON, async || {
         clerk.requests(Endpoint::Users) - asked >= 3
@@ -286,7 +295,7 @@ async fn what_changes_meanwhile_is_no_drift() {
         });
     }
     clerk.remove(&who[30]);
-    let _new = clerk.sign_up("new@reconcile.example");
+    let new = clerk.sign_up("new@reconcile.example");
     // Removed before it was seen there: its row goes a moment later, as by a webhook.
     clerk.remove(&who[2_310]);
     tokio::time::sleep(Duration::from_millis(500)).await;
@@ -299,6 +308,15 @@ async fn what_changes_meanwhile_is_no_drift() {
     let said = process.output();
     let report: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
     assert_eq!(listed(&report), [format!("missing {}", who[11])]);
+    assert_eq!(drift(&report), [1, 0, 0, 0], "{report}");
+    let rows = db.users().await;
+    let row = |id: &str| rows.iter().find(|row| row.0 == id);
+    let is_changed =
+        row(&who[2_300]).is_some_and(|row| row.2.as_deref().unwrap().ends_with("Changed"));
+    assert_eq!(
+        (is_changed, row(&new).is_some()),
+        (!fix.is_empty(), !fix.is_empty())
+    );
     db.remove().await;
 }
 

@@ -68,12 +68,35 @@ impl Reconciliation<'_> {
             let projection = &self.sides.projection;
             let standings = patiently(|| projection.compare(&told)).await?;
             let mut drifted = Vec::new();
+            let mut changed = Vec::new();
             for ((suspect, user), standing) in some.iter().zip(answers).zip(standings) {
-                drifted.extend(self.judge(suspect, user, &standing, asked_at));
+                if self.changed_meanwhile(suspect, user.as_ref(), asked_at) {
+                    changed.extend(user);
+                } else {
+                    drifted.extend(self.judge(suspect, user, &standing, asked_at));
+                }
             }
             self.take_on_record(drifted).await?;
+            // No drift, and brought up to date all the same: whoever changes in each run would else
+            // never be. What is current already stays as it is.
+            if self.mends {
+                self.sides.apply(&changed, asked_at).await?;
+            }
         }
         Ok(())
+    }
+
+    fn changed_meanwhile(&self, suspect: &Suspect, user: Option<&User>, asked_at: Millis) -> bool {
+        match (suspect.updated_at, user) {
+            // Deleted since.
+            (Some(_), None) => true,
+            (Some(before), Some(user)) if user.updated_at != before => true,
+            (_, Some(user)) => {
+                let run = self.report.started_at.0..=asked_at.0 + CLOCKS_MS;
+                run.contains(&user.updated_at)
+            }
+            (None, None) => false,
+        }
     }
 
     fn judge(
@@ -83,18 +106,7 @@ impl Reconciliation<'_> {
         standing: &Standing,
         asked_at: Millis,
     ) -> Option<Drifted> {
-        let changed_meanwhile = match (suspect.updated_at, &user) {
-            // Deleted since.
-            (Some(_), None) => true,
-            (Some(before), Some(user)) if user.updated_at != before => true,
-            (_, Some(user)) => {
-                let run = self.report.started_at.0..=asked_at.0 + CLOCKS_MS;
-                run.contains(&user.updated_at)
-            }
-            (None, None) => false,
-        };
         let (kind, detail) = match standing {
-            _ if changed_meanwhile => return None,
             Standing::Missing => (DriftKind::Missing, ""),
             Standing::Buried => (
                 DriftKind::Missing,
