@@ -94,10 +94,13 @@ impl Everybody {
     }
 }
 
+/// Who is on a page, as of when.
+type Known = HashMap<String, Option<i64>>;
+
 /// Takes out whom the page before had too: two pages may overlap. Returns whom this page has.
-fn take_out_known(users: &mut Vec<User>, before: &HashMap<String, i64>) -> HashMap<String, i64> {
+fn take_out_known(users: &mut Vec<User>, before: &Known) -> Known {
     let here = users.iter().map(|user| (user.id.clone(), user.updated_at));
-    let here: HashMap<String, i64> = here.collect();
+    let here: Known = here.collect();
     users.retain(|user| before.get(&user.id) != Some(&user.updated_at));
     here
 }
@@ -112,7 +115,7 @@ impl Pages {
     pub(crate) fn along(mut course: Course) -> Self {
         let (sender, pages) = mpsc::channel(AHEAD);
         let walking = tokio::spawn(async move {
-            let mut before = HashMap::new();
+            let mut before = Known::new();
             loop {
                 let asked_at = Millis::now();
                 let page = match course.next_page().await.transpose() {

@@ -12,10 +12,9 @@ use super::ApiError;
 pub struct User {
     /// `user_…`
     pub id: String,
-    /// In milliseconds since 1970.
-    pub created_at: i64,
-    /// In milliseconds since 1970: the first part of a version.
-    pub updated_at: i64,
+    /// In milliseconds since 1970: the first part of a version. Clerk always has it; of a user who
+    /// has none only that one is not to be read, and not the page.
+    pub updated_at: Option<i64>,
     /// The whole user. Not a tree: numbers beyond 2^53 in metadata would not survive one.
     pub json: Box<RawValue>,
 }
@@ -24,8 +23,7 @@ pub struct User {
 #[derive(Deserialize)]
 struct Head {
     id: String,
-    created_at: i64,
-    updated_at: i64,
+    updated_at: Option<i64>,
 }
 
 impl User {
@@ -39,14 +37,9 @@ impl User {
     }
 
     fn from_raw(json: Box<RawValue>) -> Result<Self, ApiError> {
-        let Head {
-            id,
-            created_at,
-            updated_at,
-        } = serde_json::from_str(json.get()).map_err(ApiError::json)?;
+        let Head { id, updated_at } = serde_json::from_str(json.get()).map_err(ApiError::json)?;
         Ok(Self {
             id,
-            created_at,
             updated_at,
             json,
         })
@@ -56,6 +49,9 @@ impl User {
 impl std::fmt::Debug for User {
     /// Nothing that says who it is: a user's JSON is full of that.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "User({} as of {})", self.id, self.updated_at)
+        match self.updated_at {
+            Some(at) => write!(f, "User({} as of {at})", self.id),
+            None => write!(f, "User({})", self.id),
+        }
     }
 }

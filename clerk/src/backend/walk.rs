@@ -126,7 +126,7 @@ impl ChangedWalk {
             self.seen = page.iter().map(|user| user.id.clone()).collect();
             self.offset += page.len().saturating_sub(OVERLAP);
             let all = page.len();
-            page.retain(|user| user.updated_at >= self.since);
+            page.retain(|user| user.updated_at.is_none_or(|at| at >= self.since));
             self.done = last || page.len() < all;
             return Ok((!page.is_empty()).then_some(page));
         }

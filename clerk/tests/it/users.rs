@@ -17,13 +17,32 @@ async fn a_user_is_the_bytes_that_clerk_sent() {
     let user = backend.user("user_3EZfRtlIg6ccLSK12t7h1GeF41R").await;
     let user = user.unwrap().unwrap();
     assert_eq!(user.json.get(), json);
-    assert_eq!(user.updated_at, 1_780_391_007_486);
+    assert_eq!(user.updated_at, Some(1_780_391_007_486));
     let page = backend.users_page(Order::NewestFirst { after: None }, 500);
     assert_eq!(page.await.unwrap()[0].json.get(), json);
     assert_eq!(
         format!("{user:?}"),
         "User(user_3EZfRtlIg6ccLSK12t7h1GeF41R as of 1780391007486)"
     );
+}
+
+/// Whoever writes it judges it.
+#[tokio::test]
+async fn a_user_without_a_time_is_a_user_and_spoils_no_page() {
+    let (clerk, backend) = clerk().await;
+    clerk.fill(2);
+    for json in [
+        r#"{"id":"user_null","object":"user","created_at":null,"updated_at":null}"#,
+        r#"{"id":"user_none","object":"user"}"#,
+    ] {
+        clerk.put(json);
+    }
+    let page = backend.users_page(Order::NewestFirst { after: None }, 500);
+    assert_eq!(page.await.unwrap().len(), 4);
+    let user = backend.user("user_none").await.unwrap().unwrap();
+    assert_eq!((user.updated_at, user.json.get().len()), (None, 34));
+    let changed = backend.walk_changed(i64::MAX).next_page().await.unwrap();
+    assert_eq!(changed.unwrap().len(), 2, "they may have changed just now");
 }
 
 #[tokio::test]

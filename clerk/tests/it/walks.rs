@@ -132,7 +132,8 @@ async fn rest_of_changed(walk: &mut ChangedWalk) -> BTreeSet<String> {
 
 /// When the user with this id changed last.
 async fn changed_at(backend: &Backend, id: &str) -> i64 {
-    backend.user(id).await.unwrap().unwrap().updated_at
+    let user = backend.user(id).await.unwrap().unwrap();
+    user.updated_at.unwrap()
 }
 
 #[tokio::test]

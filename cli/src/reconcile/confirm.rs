@@ -18,7 +18,8 @@ const CLOCKS_MS: i64 = 5_000;
 /// A user who may have drifted.
 pub(super) struct Suspect {
     pub(super) clerk_id: String,
-    /// Clerk's `updated_at` when it was noticed; `None` when there was a row, and nobody at Clerk.
+    /// Clerk's `updated_at` when it was noticed; `None` when there was a row, and nobody at Clerk. A
+    /// user of Clerk's without one cannot be written, and is no suspect.
     pub(super) updated_at: Option<i64>,
     pub(super) noticed: Instant,
 }
@@ -27,7 +28,7 @@ impl Suspect {
     pub(super) fn present(user: &User) -> Self {
         Self {
             clerk_id: user.id.clone(),
-            updated_at: Some(user.updated_at),
+            updated_at: user.updated_at,
             noticed: Instant::now(),
         }
     }
@@ -90,10 +91,10 @@ impl Reconciliation<'_> {
         match (suspect.updated_at, user) {
             // Deleted since.
             (Some(_), None) => true,
-            (Some(before), Some(user)) if user.updated_at != before => true,
+            (Some(before), Some(user)) if user.updated_at != Some(before) => true,
             (_, Some(user)) => {
                 let run = self.report.started_at.0..=asked_at.0 + CLOCKS_MS;
-                run.contains(&user.updated_at)
+                user.updated_at.is_some_and(|at| run.contains(&at))
             }
             (None, None) => false,
         }

@@ -51,3 +51,19 @@ async fn a_living_user_who_is_remembered_as_deleted_is_told(db: TestDb) {
     );
     db.remove().await;
 }
+
+/// Its neighbours are brought, and it is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_without_a_time_spoils_no_page() {
+    let (db, clerk) = (TestDb::sqlite().await.migrated().await, production().await);
+    let who = clerk.fill(20);
+    clerk.put(r#"{"id":"user_untimely","object":"user","created_at":null,"updated_at":null}"#);
+    let (exit, said) = backfill(&between(&clerk, &db), &[]).await;
+    assert_eq!((exit, summary(&said)), (1, [20, 0, 0, 0, 1]), "{said}");
+    assert!(
+        said.contains("user_untimely") && said.contains("malformed"),
+        "{said}"
+    );
+    equals(&db, &clerk, &who).await;
+    db.remove().await;
+}
