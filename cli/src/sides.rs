@@ -25,6 +25,8 @@ mod instance;
 const CONNECTIONS: u32 = 3;
 /// How long the database may be away before a command gives up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long one call may take, once Clerk has answered. A 429 may ask for a pause of ten minutes.
+const PATIENCE_WITH_CLERK: Duration = Duration::from_secs(900);
 /// How many users are asked for at a time, each by itself.
 const AT_A_TIME: usize = 8;
 /// Most users in one transaction.

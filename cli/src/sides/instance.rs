@@ -4,7 +4,7 @@
 use clerk_sync_clerk::backend::{Instance, MAX_IDS};
 use clerk_sync_entity::bookmarks;
 
-use super::{Sides, Unchecked, patiently};
+use super::{PATIENCE_WITH_CLERK, Sides, Unchecked, patiently};
 
 /// How many users of the first and of the last are looked up at Clerk, of those that the sync has
 /// written and of those that have a row. One call has room for all four.
@@ -46,7 +46,8 @@ impl Unchecked {
             }
         }
         Ok(Sides {
-            backend: self.backend,
+            // Clerk has answered, so the settings are right, and what comes now may last.
+            backend: self.backend.with_patience(PATIENCE_WITH_CLERK),
             projection: self.projection,
             instance,
         })

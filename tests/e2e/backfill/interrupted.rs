@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clerk_sync_stand_in::{Endpoint, StandIn};
+use clerk_sync_stand_in::{Endpoint, Failure, StandIn};
 
 use super::{backfill, between, bookmarks, equals, on_both_databases, production, summary};
 use crate::harness::{
@@ -104,5 +104,31 @@ async fn a_signal_ends_it_with_a_word_and_the_next_one_goes_on(db: TestDb) {
     assert_eq!(exit, 0, "{said}");
     assert!(said.contains("going on after"), "{said}");
     equals(&db, &clerk, &who).await;
+    db.remove().await;
+}
+
+/// Clerk may ask for a pause of some minutes. That is no reason to give up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_pause_that_clerk_asks_for_is_waited_for() {
+    let (db, clerk) = (TestDb::sqlite().await.migrated().await, production().await);
+    clerk.fill(1_200);
+    let env = between(&clerk, &db);
+    clerk.set_delay(Duration::from_millis(300));
+    let mut process = Process::start("clerk-sync", &["backfill"], &env);
+    eventually("the first page is asked for", SOON, async || {
+        clerk.requests(Endpoint::Users) == 1
+    })
+    .await;
+    clerk.fail_next(1, Failure::Status(429, Some(125)));
+    eventually("it is told to wait", SOON, async || {
+        clerk.requests(Endpoint::Users) == 2
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    process.signal("-TERM");
+    process.wait().await;
+    let said = process.output();
+    assert!(!said.contains("rate limit"), "{said}");
+    assert!(said.contains("interrupted after"), "{said}");
     db.remove().await;
 }
