@@ -1,12 +1,9 @@
 //! All users, or all that changed: page after page, while the instance goes on living.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 
-use super::{ApiError, Backend, MAX_PAGE, Order, User};
+use super::{ApiError, Backend, MAX_IDS, MAX_PAGE, Order, User};
 
-/// How many users of the last page are remembered, should the one that the cursor stands on be
-/// deleted before the next page is asked for.
-const TRAIL: usize = 20;
 /// How many users two pages of a walk without a cursor have in common, so that deletions and
 /// changes meanwhile are noticed.
 const OVERLAP: usize = 20;
@@ -16,8 +13,9 @@ const OVERLAP: usize = 20;
 #[derive(Debug)]
 pub struct Walk {
     backend: Backend,
-    /// The last users seen, the last one last: where to go on from.
-    trail: VecDeque<String>,
+    /// The users of the last page, the last one last: where to go on from, should those at its end
+    /// be deleted before the next one is asked for.
+    trail: Vec<String>,
     done: bool,
 }
 
@@ -38,7 +36,7 @@ impl Walk {
     /// from the start helps.
     pub async fn next_page(&mut self) -> Result<Option<Vec<User>>, ApiError> {
         while !self.done {
-            let after = self.trail.back().map(String::as_str);
+            let after = self.trail.last().map(String::as_str);
             let order = Order::OldestFirst { after };
             let page = self.backend.users_page(order, MAX_PAGE).await;
             // What Clerk does when the cursor's user is gone is not documented. It may refuse, or
@@ -52,14 +50,14 @@ impl Walk {
                 && let Some(after) = after
                 && self.backend.user(after).await?.is_none()
             {
-                self.step_back()?;
+                self.step_back().await?;
                 continue;
             }
             let page = page?;
             self.done = page.len() < MAX_PAGE;
-            let last = page.iter().skip(page.len().saturating_sub(TRAIL));
-            self.trail.extend(last.map(|user| user.id.clone()));
-            self.trail.drain(..self.trail.len().saturating_sub(TRAIL));
+            self.trail.extend(page.iter().map(|user| user.id.clone()));
+            self.trail
+                .drain(..self.trail.len().saturating_sub(MAX_PAGE));
             return Ok((!page.is_empty()).then_some(page));
         }
         Ok(None)
@@ -70,16 +68,22 @@ impl Walk {
         self.done = false;
     }
 
-    /// Stands on the user before.
-    fn step_back(&mut self) -> Result<(), ApiError> {
-        match self.trail.pop_back() {
-            Some(after) if self.trail.is_empty() => {
-                // For whoever asks again.
-                self.trail.push_back(after.clone());
-                Err(ApiError::CursorLost { after })
+    /// Stands on the last user before who is still there.
+    async fn step_back(&mut self) -> Result<(), ApiError> {
+        let mut before = self.trail.len().saturating_sub(1);
+        while before > 0 {
+            let some = &self.trail[before.saturating_sub(MAX_IDS)..before];
+            let there = self.backend.users_by_id(some).await?;
+            let there: HashSet<&str> = there.iter().map(|user| user.id.as_str()).collect();
+            if let Some(last) = some.iter().rposition(|id| there.contains(id.as_str())) {
+                self.trail.truncate(before - some.len() + last + 1);
+                return Ok(());
             }
-            _ => Ok(()),
+            before -= some.len();
         }
+        // The trail stays, for whoever asks again.
+        let after = self.trail.last().cloned().unwrap_or_default();
+        Err(ApiError::CursorLost { after })
     }
 }
 
