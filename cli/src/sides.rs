@@ -95,7 +95,7 @@ impl SidesArgs {
             },
             initial_credits: self.initial_credits,
         };
-        let mut api = BackendConfig::new(self.clerk_secret_key.clone());
+        let mut api = BackendConfig::in_the_background(self.clerk_secret_key.clone());
         api.api_url = self.clerk_api_url.clone();
         let configured = self.clerk_instance_id.clone().filter(|id| !id.is_empty());
         Ok(Unchecked {

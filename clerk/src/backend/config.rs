@@ -14,6 +14,9 @@ pub const DEFAULT_API_URL: &str = "https://api.clerk.com";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Longest time for a call with all its attempts: for commands. Who has a browser waiting, has less.
 const DEFAULT_PATIENCE: Duration = Duration::from_secs(120);
+/// Tenths of the instance's limit for a process that answers to people, and for one that can wait.
+const MOST: NonZeroU32 = NonZeroU32::new(9).expect("it is not zero");
+const HALF: NonZeroU32 = NonZeroU32::new(5).expect("it is not zero");
 
 /// A client's settings.
 #[derive(Clone, Debug)]
@@ -36,22 +39,33 @@ impl BackendConfig {
     #[must_use]
     pub fn new(secret_key: SecretKey) -> Self {
         Self {
-            requests_per_10s: share_of_limit(secret_key.kind()),
+            requests_per_10s: tenths_of_limit(secret_key.kind(), MOST),
             secret_key,
             api_url: ApiUrl::default(),
             timeout: DEFAULT_TIMEOUT,
             patience: DEFAULT_PATIENCE,
         }
     }
+
+    /// For a process that goes through a whole instance: half of its limit, so that whoever has a
+    /// browser waiting is not refused meanwhile.
+    #[must_use]
+    pub fn in_the_background(secret_key: SecretKey) -> Self {
+        Self {
+            requests_per_10s: tenths_of_limit(secret_key.kind(), HALF),
+            ..Self::new(secret_key)
+        }
+    }
 }
 
-/// Nine tenths of what Clerk allows an instance per 10 s: 1000 in production, 100 in development.
-fn share_of_limit(kind: InstanceKind) -> NonZeroU32 {
-    let requests = match kind {
-        InstanceKind::Production => 900,
-        InstanceKind::Development => 90,
+/// Tenths of what Clerk allows an instance per 10 s: 1000 requests in production, 100 in
+/// development.
+fn tenths_of_limit(kind: InstanceKind, tenths: NonZeroU32) -> NonZeroU32 {
+    let one = match kind {
+        InstanceKind::Production => 100,
+        InstanceKind::Development => 10,
     };
-    NonZeroU32::new(requests).expect("neither is zero")
+    tenths.saturating_mul(NonZeroU32::new(one).expect("neither is zero"))
 }
 
 /// `CLERK_API_URL`: scheme, host, and perhaps a path in front of `/v1`. Blank means Clerk's own.
@@ -119,6 +133,8 @@ mod tests {
                 .requests_per_10s
                 .get();
             assert!((limit / 2..limit).contains(&budget), "{key}: {budget}");
+            let background = BackendConfig::in_the_background(key.parse().unwrap());
+            assert_eq!(background.requests_per_10s.get(), limit / 2, "{key}");
         }
     }
 
