@@ -138,12 +138,13 @@ pub fn ends(backend: DbBackend, limit: u64) -> [SelectStatement; 2] {
     })
 }
 
-/// What is held of these users: `clerk_id`, `updated_at_ms`, and whether it is a tombstone.
+/// What is held of these users: `clerk_id`, `updated_at_ms`, `occurred_at_ms`, and whether it is a
+/// tombstone.
 ///
 /// Served by the primary key.
 pub fn held(backend: DbBackend, clerk_ids: &[&str]) -> SelectStatement {
     Query::select()
-        .columns([Column::ClerkId, Column::UpdatedAtMs])
+        .columns([Column::ClerkId, Column::UpdatedAtMs, Column::OccurredAtMs])
         .expr(Expr::col(Column::DeletedAt).is_not_null())
         .from(table(backend))
         .and_where(rows::among(backend, Column::ClerkId, clerk_ids))
@@ -181,7 +182,7 @@ mod tests {
         assert_eq!(
             Postgres.build(&held(Postgres, &["user_a", "user_b"])).sql,
             [
-                r#"SELECT "clerk_id", "updated_at_ms", "deleted_at" IS NOT NULL"#,
+                r#"SELECT "clerk_id", "updated_at_ms", "occurred_at_ms", "deleted_at" IS NOT NULL"#,
                 r#"FROM "clerk_sync"."user_versions" WHERE "clerk_id" = ANY(CAST($1 AS text[]))"#,
             ]
             .join(" ")

@@ -39,8 +39,8 @@ struct Member<'a> {
 enum Source<'a> {
     /// By a webhook, which the ledger has.
     Delivered(&'a Event),
-    /// From the Backend API.
-    Fetched { settled: bool },
+    /// From the Backend API. Until when an event must have occurred for this to be later.
+    Fetched { knows_until: Option<Millis> },
 }
 
 impl<'a> Member<'a> {
@@ -70,8 +70,9 @@ impl<'a> Batch<'a> {
     pub(crate) fn of_snapshots(snapshots: &[Snapshot<'_>], rules: &Rules) -> Self {
         let member = |snapshot: &Snapshot<'_>| {
             let read = snapshot.read(rules);
-            let settled = read.as_ref().is_ok_and(|read| snapshot.is_settled(read));
-            Member::of(Source::Fetched { settled }, read)
+            let knows_until = read.as_ref().ok();
+            let knows_until = knows_until.and_then(|read| snapshot.knows_until(read));
+            Member::of(Source::Fetched { knows_until }, read)
         };
         Self {
             members: snapshots.iter().map(member).collect(),
@@ -95,12 +96,12 @@ impl<'a> Batch<'a> {
         self.members.first().is_some_and(fetched)
     }
 
-    /// Whether a snapshot says all that there is of its version.
-    pub(crate) fn is_settled(&self, index: usize) -> bool {
-        matches!(
-            self.members[index].source,
-            Source::Fetched { settled: true }
-        )
+    /// Whether a snapshot with the `updated_at` of the event that occurred then is of later.
+    pub(crate) fn is_later_than(&self, index: usize, occurred_at: Millis) -> bool {
+        match self.members[index].source {
+            Source::Fetched { knows_until } => knows_until.is_some_and(|it| occurred_at <= it),
+            Source::Delivered(_) => false,
+        }
     }
 
     /// The verdicts, in the order of the events, with Clerk's time of each event.

@@ -32,7 +32,7 @@ pub enum Snapshot<'a> {
     Present {
         /// The user's JSON, exactly as Clerk sent it.
         user: &'a [u8],
-        /// When Clerk was asked, by our clock.
+        /// When Clerk was asked, by our clock: of several attempts, the one that was answered.
         asked_at: Millis,
     },
     /// There is none, or no more: Clerk's 404. As final as `user.deleted`.
@@ -63,9 +63,9 @@ pub enum SnapshotOutcome {
 }
 
 /// Clerk may change a user twice in one millisecond, and a snapshot from between the two looks like
-/// the later one. One that was asked for so near to its own change repairs nothing. Clocks may
-/// differ by as much.
-const SAME_MOMENT: u64 = 2_000;
+/// the later one. One that was asked for so near to its own change repairs nothing, nor what an event
+/// brought that occurred so shortly before the question, or after it. Clocks may differ by as much.
+const SAME_MOMENT: i64 = 2_000;
 
 impl Snapshot<'_> {
     pub(crate) fn read(&self, rules: &Rules) -> Result<Read, Failure> {
@@ -75,13 +75,18 @@ impl Snapshot<'_> {
         }
     }
 
-    /// Whether there can be no other snapshot with the same `updated_at`.
-    pub(crate) fn is_settled(&self, read: &Read) -> bool {
-        match (self, &read.change) {
-            (Self::Present { asked_at, .. }, Change::Upsert(_, version)) => {
-                asked_at.0.abs_diff(version.updated_at.0) > SAME_MOMENT
-            }
-            _ => true,
+    /// Of which events with the same `updated_at` it is later for certain: those that occurred until
+    /// then; `None` of none.
+    pub(crate) fn knows_until(&self, read: &Read) -> Option<Millis> {
+        let (Self::Present { asked_at, .. }, Change::Upsert(_, version)) = (self, &read.change)
+        else {
+            return Some(Millis(i64::MAX));
+        };
+        match asked_at.0.saturating_sub(version.updated_at.0) {
+            // Changed long after the question: of the clocks one is far off, and says nothing.
+            after if after < -SAME_MOMENT => Some(Millis(i64::MAX)),
+            after if after <= SAME_MOMENT => None,
+            _ => Some(Millis(asked_at.0 - SAME_MOMENT)),
         }
     }
 }
@@ -174,7 +179,7 @@ impl Compared {
                 Standing::Current => compared.current.push(*index),
                 // Whoever has no address is told so when written.
                 Standing::Missing | Standing::Stale | Standing::Ghost | Standing::MissingEmail => {
-                    if batch.is_settled(*index) {
+                    if batch.is_later_than(*index, held.occurred_at(clerk_id)) {
                         compared.repairs.insert((*clerk_id).to_owned());
                     }
                 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use chrono::NaiveDateTime;
 use clerk_sync_entity::{user_versions, users};
-use clerk_sync_pipeline::queue::Failure;
+use clerk_sync_pipeline::{Millis, queue::Failure};
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, FromQueryResult as _, QueryResult,
     TransactionTrait as _,
@@ -43,11 +43,18 @@ pub enum Standing {
     Refused(Failure),
 }
 
+/// What is held of a version.
+#[derive(Clone, Copy)]
+struct Version {
+    updated_at: i64,
+    occurred_at: i64,
+    is_tombstone: bool,
+}
+
 /// What is held of some users, at one moment.
 #[derive(Default)]
 pub(crate) struct Held {
-    /// First part of the version, and whether it is a tombstone.
-    versions: HashMap<String, (i64, bool)>,
+    versions: HashMap<String, Version>,
     rows: HashMap<String, Row>,
 }
 
@@ -70,6 +77,12 @@ impl Held {
         })
     }
 
+    /// When the event occurred that the user's version is of; 0 if there is none.
+    pub(crate) fn occurred_at(&self, clerk_id: &str) -> Millis {
+        let version = self.versions.get(clerk_id);
+        Millis(version.map_or(0, |version| version.occurred_at))
+    }
+
     /// `holders` are those of the address that the goal has.
     pub(crate) fn standing(
         &self,
@@ -83,20 +96,20 @@ impl Held {
             (Goal::Gone, None, _) => Standing::Current,
             (Goal::Gone, Some(_), Some(_)) => Standing::Ghost,
             (Goal::Gone, Some(_), None) => Standing::Unmanaged,
-            (Goal::Row(..), _, Some((_, true))) => Standing::Buried,
-            (Goal::Row(_, told), _, Some((updated_at, _))) if *updated_at > told.updated_at.0 => {
+            (Goal::Row(..), _, Some(held)) if held.is_tombstone => Standing::Buried,
+            (Goal::Row(_, told), _, Some(held)) if held.updated_at > told.updated_at.0 => {
                 Standing::Newer
             }
             (Goal::Row(snapshot, _), ..) if snapshot.email.is_none() => Standing::MissingEmail,
             (Goal::Row(..), Some(_), None) => Standing::Unmanaged,
             (Goal::Row(..), None, _) => Standing::Missing,
-            (Goal::Row(snapshot, told), Some(row), Some((updated_at, _))) => {
+            (Goal::Row(snapshot, told), Some(row), Some(held)) => {
                 let taken = |holder: &users::Holder| {
                     snapshot.email.as_ref() == Some(&holder.email) && newer_than(holder, told)
                 };
                 let gave_way = row.email.as_deref() == Some(&user::reassigned(clerk_id))
                     && holders.iter().any(taken);
-                if *updated_at == told.updated_at.0 && row.is(snapshot, gave_way) {
+                if held.updated_at == told.updated_at.0 && row.is(snapshot, gave_way) {
                     Standing::Current
                 } else {
                     Standing::Stale
@@ -106,8 +119,12 @@ impl Held {
     }
 }
 
-fn version(row: &QueryResult) -> Result<(String, (i64, bool)), DbErr> {
-    let version = (row.try_get_by_index(1)?, row.try_get_by_index(2)?);
+fn version(row: &QueryResult) -> Result<(String, Version), DbErr> {
+    let version = Version {
+        updated_at: row.try_get_by_index(1)?,
+        occurred_at: row.try_get_by_index(2)?,
+        is_tombstone: row.try_get_by_index(3)?,
+    };
     Ok((row.try_get_by_index(0)?, version))
 }
 

@@ -24,6 +24,7 @@ on_both_databases! {
     a_row_that_came_back_after_its_delete_is_removed_again,
     a_row_that_somebody_changed_or_removed_is_mended_and_keeps_its_version,
     a_change_of_this_very_moment_is_not_mended,
+    what_a_webhook_told_after_the_question_is_not_undone,
     an_address_that_moved_on_is_not_given_back,
     addresses_move_between_snapshots_by_their_time,
     an_adopted_row_is_taken_over_with_its_id_by_a_snapshot,
@@ -206,6 +207,22 @@ async fn a_change_of_this_very_moment_is_not_mended(db: &Db) {
     let long_before = Answer(first.json(), Millis(START - 3_600_000));
     let outcomes = apply_by(&db.projection(), &[long_before]).await;
     assert_eq!(outcomes, [SnapshotOutcome::Updated]);
+}
+
+async fn what_a_webhook_told_after_the_question_is_not_undone(db: &Db) {
+    // Two changes in one millisecond. The answer took its time, and is from before the second.
+    let (first, second) = (user("a").named("First"), user("a").named("Second"));
+    let second = second.sent_at(START + 5_000);
+    db.apply(&[second.updated("m2")]).await;
+    let before = Answer(first.json(), Millis(START + 4_000));
+    let outcomes = apply_by(&db.projection(), &[before]).await;
+    assert_eq!(outcomes, [SnapshotOutcome::Stale]);
+    assert_eq!(db.rows().await, [second.row()]);
+    // Of a later question it is the last word.
+    let after = Answer(first.json(), Millis(START + 8_000));
+    let outcomes = apply_by(&db.projection(), &[after]).await;
+    assert_eq!(outcomes, [SnapshotOutcome::Updated]);
+    assert_eq!(db.rows().await, [first.row()]);
 }
 
 async fn an_address_that_moved_on_is_not_given_back(db: &Db) {
