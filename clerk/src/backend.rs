@@ -107,7 +107,7 @@ impl Backend {
         extend(&mut url, &[id]);
         match self.caller.get(url, self.patience).await {
             Ok(answer) => {
-                let user = User::from_json(&answer.body)?;
+                let user = User::from_answer(&answer)?;
                 if user.id == id {
                     Ok(Some(user))
                 } else {
@@ -232,7 +232,7 @@ impl Backend {
 
     async fn users(&self, url: Url, most: usize) -> Result<Vec<User>, ApiError> {
         let answer = self.caller.get(url, self.patience).await?;
-        let users = User::list_from_json(&answer.body)?;
+        let users = User::list_from_answer(&answer)?;
         if users.len() > most {
             return Err(ApiError::unreadable(
                 "it has more users than were asked for",

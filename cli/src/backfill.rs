@@ -16,7 +16,7 @@ use indicatif::HumanCount;
 use tokio::time::sleep;
 
 use crate::{
-    pages::{Course, Everybody, Page, Pages},
+    pages::{Course, Everybody, Pages},
     progress::{Progress, in_words},
     sides::{BATCH, Sides, SidesArgs, patiently, present},
 };
@@ -127,8 +127,8 @@ impl Backfill {
 
     async fn walk(&mut self) -> anyhow::Result<()> {
         while let Some(page) = self.pages.next().await {
-            let Page { users, asked_at } = page?;
-            self.bring(&users, asked_at).await?;
+            let users = page?;
+            self.bring(&users).await?;
             if let Some(last) = users.last() {
                 self.tally.after = Some(last.id.clone());
             }
@@ -151,10 +151,9 @@ impl Backfill {
             sleep(SETTLE).await;
         }
         for some in ids.chunks(MAX_IDS) {
-            let asked_at = Millis::now();
             let answers = self.sides.ask_again(some).await?;
             let users: Vec<User> = answers.into_iter().flatten().collect();
-            self.bring(&users, asked_at).await?;
+            self.bring(&users).await?;
             // Of whoever was deleted meanwhile there is nothing to bring.
             self.tally.current += (some.len() - users.len()) as u64;
         }
@@ -162,11 +161,11 @@ impl Backfill {
     }
 
     /// Applies users, and counts what became of them.
-    async fn bring(&mut self, users: &[User], asked_at: Millis) -> anyhow::Result<()> {
-        let outcomes = self.sides.apply(users, asked_at).await?;
+    async fn bring(&mut self, users: &[User]) -> anyhow::Result<()> {
+        let outcomes = self.sides.apply(users).await?;
         let stale = users.iter().zip(&outcomes);
         let stale = stale.filter(|(_, outcome)| **outcome == SnapshotOutcome::Stale);
-        let stale: Vec<Snapshot<'_>> = stale.map(|(user, _)| present(user, asked_at)).collect();
+        let stale: Vec<Snapshot<'_>> = stale.map(|(user, _)| present(user)).collect();
         let mut standings = Vec::new();
         for some in stale.chunks(BATCH) {
             standings.extend(patiently(|| self.sides.projection.compare(some)).await?);
@@ -243,11 +242,10 @@ async fn obstacle(
     if Millis::now().0.saturating_sub(left.began_at) > RESUMABLE_MS {
         return Ok(Some("it began more than a day ago"));
     }
-    let asked_at = Millis::now();
     let Some(user) = sides.backend.user(after).await? else {
         return Ok(Some("Clerk has the last user no more that it has done"));
     };
-    let last = [present(&user, asked_at)];
+    let last = [present(&user)];
     let standings = patiently(|| sides.projection.compare(&last)).await?;
     Ok(match standings[..] {
         [Standing::Missing] => Some("the row of the last user that it has done is gone"),

@@ -3,7 +3,6 @@
 use std::{collections::HashMap, time::Duration};
 
 use clerk_sync_clerk::backend::{ApiError, Backend, ChangedWalk, User, Walk};
-use clerk_sync_pipeline::Millis;
 use indicatif::HumanCount;
 use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
 
@@ -12,13 +11,6 @@ use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
 const AHEAD: usize = 1;
 /// How often, with a second between, Clerk is asked for more users than it has listed.
 const MOST_IN_VAIN: u32 = 3;
-
-/// Users that Clerk gave together.
-pub(crate) struct Page {
-    pub(crate) users: Vec<User>,
-    /// Not after Clerk looked.
-    pub(crate) asked_at: Millis,
-}
 
 /// Which users to walk along.
 pub(crate) enum Course {
@@ -107,7 +99,7 @@ fn take_out_known(users: &mut Vec<User>, before: &Known) -> Known {
 
 /// A walk that goes ahead.
 pub(crate) struct Pages {
-    pages: mpsc::Receiver<anyhow::Result<Page>>,
+    pages: mpsc::Receiver<anyhow::Result<Vec<User>>>,
     walking: JoinHandle<()>,
 }
 
@@ -117,12 +109,11 @@ impl Pages {
         let walking = tokio::spawn(async move {
             let mut before = Known::new();
             loop {
-                let asked_at = Millis::now();
                 let page = match course.next_page().await.transpose() {
                     None => return,
                     Some(page) => page.map(|mut users| {
                         before = take_out_known(&mut users, &before);
-                        Page { users, asked_at }
+                        users
                     }),
                 };
                 let failed = page.is_err();
@@ -135,7 +126,7 @@ impl Pages {
     }
 
     /// The next page; `None` after the last one.
-    pub(crate) async fn next(&mut self) -> Option<anyhow::Result<Page>> {
+    pub(crate) async fn next(&mut self) -> Option<anyhow::Result<Vec<User>>> {
         self.pages.recv().await
     }
 }

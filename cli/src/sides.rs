@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clerk_sync_clerk::backend::{
-    ApiError, ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, Instance, MAX_IDS, SecretKey, User,
+    ApiError, ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, Instance, SecretKey, User,
 };
 use clerk_sync_pipeline::{Millis, retry::Backoff, secret::ServerUrl, telemetry::Metrics};
 use clerk_sync_projection::{
@@ -126,20 +126,16 @@ pub(crate) struct Sides {
 
 impl Sides {
     /// Applies users, at most [`BATCH`] at once.
-    pub(crate) async fn apply(
-        &self,
-        users: &[User],
-        asked_at: Millis,
-    ) -> Result<Vec<SnapshotOutcome>, Unavailable> {
+    pub(crate) async fn apply(&self, users: &[User]) -> Result<Vec<SnapshotOutcome>, Unavailable> {
         let mut outcomes = Vec::with_capacity(users.len());
         for some in users.chunks(BATCH) {
-            let snapshots = snapshots(some, asked_at);
+            let snapshots: Vec<Snapshot<'_>> = some.iter().map(present).collect();
             outcomes.extend(patiently(|| self.projection.apply_snapshots(&snapshots)).await?);
         }
         Ok(outcomes)
     }
 
-    /// What Clerk says now of each, at most [`MAX_IDS`] at once. Only a 404 for a user alone says
+    /// What Clerk says now of each, at most `MAX_IDS` at once. Only a 404 for a user alone says
     /// that it is gone.
     pub(crate) async fn ask_again(&self, ids: &[&str]) -> Result<Vec<Option<User>>, ApiError> {
         let found = self.backend.users_by_id(ids).await?;
@@ -165,15 +161,10 @@ impl Sides {
 }
 
 /// What Clerk answered, for the projection.
-pub(crate) fn snapshots(users: &[User], asked_at: Millis) -> Vec<Snapshot<'_>> {
-    let snapshot = |user| present(user, asked_at);
-    users.iter().map(snapshot).collect()
-}
-
-pub(crate) fn present(user: &User, asked_at: Millis) -> Snapshot<'_> {
+pub(crate) fn present(user: &User) -> Snapshot<'_> {
     Snapshot::Present {
         user: user.json.get().as_bytes(),
-        asked_at,
+        asked_at: Millis(user.asked_at),
     }
 }
 

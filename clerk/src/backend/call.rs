@@ -35,6 +35,8 @@ pub(super) struct Caller {
 /// A success.
 pub(super) struct Answer {
     pub(super) body: Bytes,
+    /// When the attempt began that this is the answer to.
+    pub(super) asked_at: i64,
     /// The server's `Date`.
     pub(super) time: Option<SystemTime>,
 }
@@ -118,6 +120,7 @@ impl Caller {
     }
 
     async fn exchange(&self, url: Url) -> Result<Answer, ApiError> {
+        let asked_at = now();
         let response = self.client.get(url).send().await;
         let response = response.map_err(ApiError::transport)?;
         let status = response.status();
@@ -129,11 +132,21 @@ impl Caller {
         let time = date(response.headers());
         let body = read(response).await?;
         if status == StatusCode::OK {
-            Ok(Answer { body, time })
+            Ok(Answer {
+                body,
+                asked_at,
+                time,
+            })
         } else {
             Err(ApiError::from_answer(status, &body))
         }
     }
+}
+
+/// Our clock, in milliseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The whole body, unless it is too large.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::ApiError;
+use super::{ApiError, call::Answer};
 
 /// A user: its JSON to the byte, and of it what a walk has to know.
 ///
@@ -15,6 +15,9 @@ pub struct User {
     /// In milliseconds since 1970: the first part of a version. Clerk always has it; of a user who
     /// has none only that one is not to be read, and not the page.
     pub updated_at: Option<i64>,
+    /// When Clerk was asked, by our clock, in milliseconds since 1970: of several attempts, the one
+    /// that was answered.
+    pub asked_at: i64,
     /// The whole user. Not a tree: numbers beyond 2^53 in metadata would not survive one.
     pub json: Box<RawValue>,
 }
@@ -27,20 +30,24 @@ struct Head {
 }
 
 impl User {
-    pub(super) fn from_json(body: &[u8]) -> Result<Self, ApiError> {
-        Self::from_raw(serde_json::from_slice(body).map_err(ApiError::json)?)
+    pub(super) fn from_answer(answer: &Answer) -> Result<Self, ApiError> {
+        let json = serde_json::from_slice(&answer.body).map_err(ApiError::json)?;
+        Self::from_raw(json, answer.asked_at)
     }
 
-    pub(super) fn list_from_json(body: &[u8]) -> Result<Vec<Self>, ApiError> {
-        let users: Vec<Box<RawValue>> = serde_json::from_slice(body).map_err(ApiError::json)?;
-        users.into_iter().map(Self::from_raw).collect()
+    pub(super) fn list_from_answer(answer: &Answer) -> Result<Vec<Self>, ApiError> {
+        let users: Vec<Box<RawValue>> =
+            serde_json::from_slice(&answer.body).map_err(ApiError::json)?;
+        let read = |json| Self::from_raw(json, answer.asked_at);
+        users.into_iter().map(read).collect()
     }
 
-    fn from_raw(json: Box<RawValue>) -> Result<Self, ApiError> {
+    fn from_raw(json: Box<RawValue>, asked_at: i64) -> Result<Self, ApiError> {
         let Head { id, updated_at } = serde_json::from_str(json.get()).map_err(ApiError::json)?;
         Ok(Self {
             id,
             updated_at,
+            asked_at,
             json,
         })
     }

@@ -144,3 +144,23 @@ async fn a_key_is_of_the_instance_that_its_signing_keys_name() {
     assert_eq!(other.kind, InstanceKind::Development);
     assert_ne!(other.id, instance.id);
 }
+
+/// What is known of a moment must not be taken for older than it is.
+#[tokio::test]
+async fn a_user_says_when_clerk_was_asked_who_answered() {
+    let (clerk, backend) = clerk().await;
+    let id = clerk.sign_up("maren@people.example");
+    clerk.fail_next(1, Failure::Status(429, Some(1)));
+    let millis = |time: SystemTime| {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        i64::try_from(since.as_millis()).unwrap()
+    };
+    let began = millis(SystemTime::now());
+    let user = backend.user(&id).await.unwrap().unwrap();
+    let asked = began + 1_000..=millis(SystemTime::now());
+    assert!(
+        asked.contains(&user.asked_at),
+        "{asked:?} {}",
+        user.asked_at
+    );
+}

@@ -5,7 +5,7 @@
 //! its row is read after Clerk's answer.
 
 use clerk_sync_clerk::backend::{MAX_IDS, User};
-use clerk_sync_pipeline::{Millis, telemetry::DriftKind};
+use clerk_sync_pipeline::telemetry::DriftKind;
 use clerk_sync_projection::{Snapshot, Standing};
 use tokio::time::{Instant, sleep_until};
 
@@ -42,7 +42,6 @@ pub(super) struct Drifted {
     pub(super) detail: &'static str,
     /// Clerk's answer; `None` for a ghost.
     pub(super) user: Option<User>,
-    pub(super) asked_at: Millis,
 }
 
 impl Reconciliation<'_> {
@@ -53,14 +52,13 @@ impl Reconciliation<'_> {
             if let Some(last) = some.last() {
                 sleep_until(last.noticed + self.settle).await;
             }
-            let asked_at = Millis::now();
             let ids: Vec<&str> = some.iter().map(|it| it.clerk_id.as_str()).collect();
             let answers = self.sides.ask_again(&ids).await?;
             let told: Vec<Snapshot<'_>> = some
                 .iter()
                 .zip(&answers)
                 .map(|(suspect, answer)| match answer {
-                    Some(user) => present(user, asked_at),
+                    Some(user) => present(user),
                     None => Snapshot::Gone {
                         clerk_id: &suspect.clerk_id,
                     },
@@ -71,29 +69,29 @@ impl Reconciliation<'_> {
             let mut drifted = Vec::new();
             let mut changed = Vec::new();
             for ((suspect, user), standing) in some.iter().zip(answers).zip(standings) {
-                if self.changed_meanwhile(suspect, user.as_ref(), asked_at) {
+                if self.changed_meanwhile(suspect, user.as_ref()) {
                     changed.extend(user);
                 } else {
-                    drifted.extend(self.judge(suspect, user, &standing, asked_at));
+                    drifted.extend(self.judge(suspect, user, &standing));
                 }
             }
             self.take_on_record(drifted).await?;
             // No drift, and brought up to date all the same: whoever changes in each run would else
             // never be. What is current already stays as it is.
             if self.mends {
-                self.sides.apply(&changed, asked_at).await?;
+                self.sides.apply(&changed).await?;
             }
         }
         Ok(())
     }
 
-    fn changed_meanwhile(&self, suspect: &Suspect, user: Option<&User>, asked_at: Millis) -> bool {
+    fn changed_meanwhile(&self, suspect: &Suspect, user: Option<&User>) -> bool {
         match (suspect.updated_at, user) {
             // Deleted since.
             (Some(_), None) => true,
             (Some(before), Some(user)) if user.updated_at != Some(before) => true,
             (_, Some(user)) => {
-                let run = self.report.started_at.0..=asked_at.0 + CLOCKS_MS;
+                let run = self.report.started_at.0..=user.asked_at + CLOCKS_MS;
                 user.updated_at.is_some_and(|at| run.contains(&at))
             }
             (None, None) => false,
@@ -105,7 +103,6 @@ impl Reconciliation<'_> {
         suspect: &Suspect,
         user: Option<User>,
         standing: &Standing,
-        asked_at: Millis,
     ) -> Option<Drifted> {
         let (kind, detail) = match standing {
             Standing::Missing => (DriftKind::Missing, ""),
@@ -129,7 +126,6 @@ impl Reconciliation<'_> {
             kind,
             detail,
             user,
-            asked_at,
         })
     }
 }

@@ -68,7 +68,7 @@ impl Reconciliation<'_> {
             for one in some {
                 self.report.add(one);
                 match &one.user {
-                    Some(user) if self.mends => written.push((one, present(user, one.asked_at))),
+                    Some(user) if self.mends => written.push((one, present(user))),
                     Some(_) => {}
                     None if self.mends => self.ghosts.push(one.clerk_id.clone()),
                     None => {}

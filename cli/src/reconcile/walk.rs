@@ -4,13 +4,13 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use clerk_sync_clerk::backend::User;
 use clerk_sync_pipeline::Millis;
-use clerk_sync_projection::Standing;
+use clerk_sync_projection::{Snapshot, Standing};
 use tokio::time::Instant;
 
 use super::{Reconciliation, confirm::Suspect};
 use crate::{
-    pages::{Course, Everybody, Page, Pages},
-    sides::{BATCH, patiently, snapshots},
+    pages::{Course, Everybody, Pages},
+    sides::{BATCH, patiently, present},
 };
 
 /// Suspects that are held before they are looked at again: bounds the memory of a walk that finds
@@ -69,10 +69,10 @@ impl Reconciliation<'_> {
     ) -> anyhow::Result<()> {
         let mut pages = Pages::along(course);
         while let Some(page) = pages.next().await {
-            let Page { users, asked_at } = page?;
+            let users = page?;
             users.iter().for_each(&mut saw);
             for some in users.chunks(BATCH) {
-                let told = snapshots(some, asked_at);
+                let told: Vec<Snapshot<'_>> = some.iter().map(present).collect();
                 let projection = &self.sides.projection;
                 let standings = patiently(|| projection.compare(&told)).await?;
                 for (user, standing) in some.iter().zip(standings) {
