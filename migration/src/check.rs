@@ -150,6 +150,14 @@ impl Table {
                 Some(column) if !kind.fits(backend, column) => {
                     problem(Some(name), &column.shown, kind.wanted(backend));
                 }
+                Some(column) if kind.loses_milliseconds(backend, column) => {
+                    let cure = format!(
+                        r#"{}: ALTER TABLE {} ALTER COLUMN "{name}" TYPE TIMESTAMP(3)"#,
+                        kind.wanted(backend),
+                        self.name
+                    );
+                    problem(Some(name), &column.shown, &cure);
+                }
                 Some(column) if column.generated => {
                     problem(Some(name), "a generated column", "one that can be written");
                 }
@@ -193,6 +201,15 @@ impl Type {
             (_, Self::Timestamp) => matches!(base, "datetime" | "timestamp" | "text"),
             (_, Self::Integer) => base.contains("int"),
         }
+    }
+
+    /// Clerk's times have milliseconds. A rounded one is never equal to Clerk's, and its row would
+    /// be written again and again. SQLite keeps what it is given.
+    fn loses_milliseconds(self, backend: DbBackend, column: &Column) -> bool {
+        let too_coarse = ["timestamp(0)", "timestamp(1)", "timestamp(2)"];
+        backend == DbBackend::Postgres
+            && matches!(self, Self::Timestamp)
+            && too_coarse.iter().any(|it| column.shown.starts_with(it))
     }
 
     fn wanted(self, backend: DbBackend) -> &'static str {

@@ -72,6 +72,28 @@ async fn every_mismatch_is_named_at_once() {
     );
 }
 
+/// Clerk's times have milliseconds: rounded ones would differ from them for ever.
+#[tokio::test]
+async fn times_without_milliseconds_are_refused_with_the_cure() {
+    let postgres = Postgres::new().await;
+    let found = refused(
+        &postgres.db,
+        r#"
+        CREATE TABLE users (
+            "id" TEXT PRIMARY KEY, "clerkId" TEXT NOT NULL UNIQUE, "email" TEXT NOT NULL UNIQUE,
+            "name" TEXT, "imageUrl" TEXT, "createdAt" TIMESTAMP(0) NOT NULL,
+            "updatedAt" TIMESTAMP(2) NOT NULL
+        );"#,
+    )
+    .await;
+    let problem = |column: &str, digits: u8| {
+        format!(
+            r#"column users."{column}": found timestamp({digits}) without time zone, wanted timestamp(3) without time zone: ALTER TABLE users ALTER COLUMN "{column}" TYPE TIMESTAMP(3)"#
+        )
+    };
+    assert_eq!(found, [problem("createdAt", 0), problem("updatedAt", 2)]);
+}
+
 #[tokio::test]
 async fn every_mismatch_of_a_file_is_named_at_once() {
     let file = Sqlite::new().await;
