@@ -97,14 +97,15 @@ impl Fetcher {
 
     /// Applies what Clerk has of a user, if it has any.
     async fn ask(&self, clerk_id: &str) -> Result<Option<SnapshotOutcome>, Refusal> {
-        let asked_at = Millis::now();
         let answer = self.backend.user(clerk_id).await;
         self.count(&answer);
         let Some(user) = answer? else {
             return Ok(None);
         };
-        let user = user.json.get().as_bytes();
-        let snapshot = Snapshot::Present { user, asked_at };
+        let snapshot = Snapshot::Present {
+            user: user.json.get().as_bytes(),
+            asked_at: Millis(user.asked_at),
+        };
         self.apply(snapshot).await.map(Some)
     }
 
