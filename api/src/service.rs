@@ -112,6 +112,8 @@ impl Neighbour for Api {
 }
 
 impl Handler for Api {
+    type Body = Full<Bytes>;
+
     async fn answer(
         &self,
         request: Request<Incoming>,

@@ -180,7 +180,7 @@ impl<H: Handler> Connections<H> {
         &self,
         request: Request<Incoming>,
         activity: &Arc<Activity>,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<H::Body> {
         let started = Instant::now();
         let _serving = activity.begin(&request);
         let is_http1 = request.version() < Version::HTTP_2;

@@ -25,7 +25,7 @@ pub mod verify;
 mod webhook;
 
 pub use config::{IngestArgs, PortLimits};
-pub use handler::{Handler, Neighbour};
+pub use handler::{Both, Handler, Neighbour};
 pub use server::{run, run_beside, serve};
 
 /// What only the fuzz targets (tests/properties), the benches and the guard of allocations need.
