@@ -196,11 +196,10 @@ impl ApiArgs {
             cookies: Cookies::of(publishable.as_ref()),
             allowed: listed(self.allowed_origins),
         };
-        let accounts = Arc::new(Accounts::new(database));
-        let fetcher = Fetcher::new(backend, projection, accounts.clone(), metrics.clone());
+        let fetcher = Fetcher::new(backend, projection, metrics.clone());
         Ok(Api::new(
             credentials,
-            accounts,
+            Accounts::new(database),
             Desk::new(fetcher, self.sync_floor),
             metrics,
         ))

@@ -9,6 +9,8 @@ use std::{
 };
 
 use clerk_sync_clerk::token::Session;
+use clerk_sync_pipeline::queue::Reason;
+use clerk_sync_projection::SnapshotOutcome;
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared},
@@ -16,7 +18,10 @@ use futures_util::{
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::{fetch::Fetcher, refusal::Refusal};
+use crate::{
+    fetch::{FetchError, Fetcher},
+    refusal::Refusal,
+};
 
 /// Most users that are remembered at once. Each has a token of Clerk's, so nobody makes them up.
 const MOST_USERS: usize = 50_000;
@@ -104,7 +109,9 @@ impl Desk {
     fn begin(&self, session: Session) -> Fetching {
         let fetcher = self.fetcher.clone();
         let fetching = async move {
-            let outcome = survived(fetcher.fetch(&session)).await;
+            let instance = session.instance_id.as_deref();
+            let fetch = async { settled(fetcher.fetch(&session.user_id, instance).await) };
+            let outcome = survived(fetch).await;
             (Instant::now(), outcome)
         };
         let fetching = fetching.boxed().shared();
@@ -117,6 +124,19 @@ impl Desk {
     pub(crate) async fn close(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+}
+
+/// Whether there is anything to read in the database now.
+fn settled(fetched: Result<SnapshotOutcome, FetchError>) -> Result<(), Refusal> {
+    match fetched? {
+        SnapshotOutcome::Created
+        | SnapshotOutcome::Updated
+        | SnapshotOutcome::Current
+        | SnapshotOutcome::Stale
+        | SnapshotOutcome::Deleted => Ok(()),
+        SnapshotOutcome::MissingEmail => Err(Refusal::Unwritable(Reason::MissingEmail)),
+        SnapshotOutcome::Failed(failure) => Err(failure.into()),
     }
 }
 

@@ -2,102 +2,111 @@
 
 use std::{sync::Arc, time::Duration};
 
-use clerk_sync_clerk::{
-    backend::{ApiError, Backend},
-    token::Session,
-};
+use clerk_sync_clerk::backend::{ApiError, Backend};
 use clerk_sync_pipeline::{
     event::Millis,
-    queue::Reason,
     telemetry::{ClerkFetch, Metrics},
 };
-use clerk_sync_projection::{Projection, Snapshot, SnapshotOutcome};
+use clerk_sync_projection::{Projection, Snapshot, SnapshotOutcome, Standing, Unavailable};
 use tokio::{sync::OnceCell, time::sleep};
 
-use crate::{
-    account::{Accounts, Known},
-    refusal::Refusal,
-};
-
 /// Longest time for asking Clerk, with its attempts: an answer to the browser leaves within 10 s.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
+pub const PATIENCE: Duration = Duration::from_secs(6);
 
 /// How long after Clerk said that it has no such user it is asked again: right after a sign-up its
 /// word may be behind, and it costs a row.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// Asks and applies.
-pub(crate) struct Fetcher {
+pub struct Fetcher {
     backend: Backend,
     projection: Projection,
-    accounts: Arc<Accounts>,
     metrics: Arc<Metrics>,
     /// The instance of the secret key, once it was needed.
     key_instance: OnceCell<String>,
 }
 
+/// Why a row could not be made what Clerk says.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// Clerk gave no answer that could be used.
+    #[error(transparent)]
+    Clerk(#[from] ApiError),
+    /// The key's instance has no such user, and nobody knows that the user is of this instance.
+    #[error(
+        "the key is of another Clerk instance than the user, or nobody knows of which the user is"
+    )]
+    OtherInstance,
+    /// Clerk has no such user, and there is no row.
+    #[error("Clerk has no such user, and no row is here")]
+    Unknown,
+    /// The database gave no answer.
+    #[error(transparent)]
+    Database(#[from] Unavailable),
+}
+
 impl Fetcher {
-    pub(crate) fn new(
-        backend: Backend,
-        projection: Projection,
-        accounts: Arc<Accounts>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    /// Asks `backend`, which should not take longer than [`PATIENCE`].
+    #[must_use]
+    pub fn new(backend: Backend, projection: Projection, metrics: Arc<Metrics>) -> Self {
         Self {
             backend,
             projection,
-            accounts,
             metrics,
             key_instance: OnceCell::new(),
         }
     }
 
     /// Makes the row what Clerk says now. What is in the database already may be newer, and stays.
-    pub(crate) async fn fetch(&self, session: &Session) -> Result<(), Refusal> {
-        self.check_instance(session).await?;
-        let clerk_id = &session.user_id;
-        let outcome = match self.ask(clerk_id).await? {
-            Some(outcome) => outcome,
-            None => self.look_again(session).await?,
-        };
-        match outcome {
-            SnapshotOutcome::Created
-            | SnapshotOutcome::Updated
-            | SnapshotOutcome::Current
-            | SnapshotOutcome::Stale
-            | SnapshotOutcome::Deleted => Ok(()),
-            SnapshotOutcome::MissingEmail => Err(Refusal::Unwritable(Reason::MissingEmail)),
-            SnapshotOutcome::Failed(failure) => Err(failure.into()),
+    ///
+    /// `instance` is the instance that the user is known to be of. A delete is final, and the key of
+    /// another instance knows nobody of this one: that Clerk has no such user counts only if the
+    /// key is of that instance.
+    ///
+    /// # Errors
+    /// No answer, or none that may be believed; nothing was changed.
+    pub async fn fetch(
+        &self,
+        user_id: &str,
+        instance: Option<&str>,
+    ) -> Result<SnapshotOutcome, FetchError> {
+        self.check_instance(instance).await?;
+        match self.ask(user_id).await? {
+            Some(outcome) => Ok(outcome),
+            None => self.look_again(user_id, instance).await,
         }
     }
 
     /// Clerk has said that it has no such user.
-    async fn look_again(&self, session: &Session) -> Result<SnapshotOutcome, Refusal> {
-        // A delete is final. The key of another instance knows nobody of this one, and would take
-        // each user away who signs in.
-        if session.instance_id.as_ref() != Some(self.key_instance().await?) {
-            return Err(Refusal::OtherInstance);
-        }
-        let clerk_id = &session.user_id;
-        if let Known::Deleted = self.accounts.find(clerk_id).await? {
-            return Err(Refusal::Deleted);
+    async fn look_again(
+        &self,
+        user_id: &str,
+        instance: Option<&str>,
+    ) -> Result<SnapshotOutcome, FetchError> {
+        if instance != Some(self.key_instance().await?) {
+            return Err(FetchError::OtherInstance);
         }
         sleep(SECOND_LOOK).await;
-        if let Some(outcome) = self.ask(clerk_id).await? {
+        if let Some(outcome) = self.ask(user_id).await? {
             return Ok(outcome);
         }
-        match self.accounts.find(clerk_id).await? {
-            Known::Row(_) => self.apply(Snapshot::Gone { clerk_id }).await,
-            Known::Deleted => Err(Refusal::Deleted),
+        let gone = Snapshot::Gone { clerk_id: user_id };
+        match self
+            .projection
+            .compare(std::slice::from_ref(&gone))
+            .await?
+            .as_slice()
+        {
             // Nothing need be deleted, and if Clerk is only behind, whoever has just signed up
             // would be dead for good.
-            Known::Nothing => Err(Refusal::Unknown),
+            [Standing::Current] => Err(FetchError::Unknown),
+            _ => self.apply(gone).await,
         }
     }
 
     /// Applies what Clerk has of a user, if it has any.
-    async fn ask(&self, clerk_id: &str) -> Result<Option<SnapshotOutcome>, Refusal> {
-        let answer = self.backend.user(clerk_id).await;
+    async fn ask(&self, user_id: &str) -> Result<Option<SnapshotOutcome>, FetchError> {
+        let answer = self.backend.user(user_id).await;
         self.count(&answer);
         let Some(user) = answer? else {
             return Ok(None);
@@ -109,32 +118,32 @@ impl Fetcher {
         self.apply(snapshot).await.map(Some)
     }
 
-    /// The rows are of one instance, where somebody has said which; tokens of another one must not
+    /// The rows are of one instance, where somebody has said which; what is of another one must not
     /// bring its users.
-    async fn check_instance(&self, session: &Session) -> Result<(), Refusal> {
+    async fn check_instance(&self, instance: Option<&str>) -> Result<(), FetchError> {
         let Some(rows) = self.projection.instance().await? else {
             return Ok(());
         };
-        let signed_by = match &session.instance_id {
+        let instance = match instance {
             Some(id) => id,
             None => self.key_instance().await?,
         };
-        if *signed_by == rows {
+        if instance == rows {
             Ok(())
         } else {
-            Err(Refusal::OtherInstance)
+            Err(FetchError::OtherInstance)
         }
     }
 
-    async fn apply(&self, snapshot: Snapshot<'_>) -> Result<SnapshotOutcome, Refusal> {
+    async fn apply(&self, snapshot: Snapshot<'_>) -> Result<SnapshotOutcome, FetchError> {
         let outcomes = self.projection.apply_snapshots(&[snapshot]).await?;
         let one = outcomes.into_iter().next();
         Ok(one.expect("there is an outcome for each snapshot"))
     }
 
-    async fn key_instance(&self) -> Result<&String, ApiError> {
+    async fn key_instance(&self) -> Result<&str, ApiError> {
         let ask = async || Ok(self.backend.instance().await?.id);
-        self.key_instance.get_or_try_init(ask).await
+        Ok(self.key_instance.get_or_try_init(ask).await?.as_str())
     }
 
     fn count(&self, answer: &Result<Option<clerk_sync_clerk::backend::User>, ApiError>) {

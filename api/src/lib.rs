@@ -10,7 +10,7 @@ mod account;
 pub mod config;
 mod credential;
 mod desk;
-mod fetch;
+pub mod fetch;
 mod origin;
 pub mod process;
 mod refusal;

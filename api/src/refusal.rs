@@ -13,6 +13,8 @@ use clerk_sync_projection::Unavailable;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
 
+use crate::fetch::FetchError;
+
 /// Seconds after which it makes sense to come again, where nothing better is known; spread, so that
 /// all the refused do not come back together.
 const RETRY_AFTER_S: std::ops::RangeInclusive<u64> = 1..=3;
@@ -66,6 +68,17 @@ impl From<Unavailable> for Refusal {
 impl From<ApiError> for Refusal {
     fn from(error: ApiError) -> Self {
         Self::Clerk(Arc::new(error))
+    }
+}
+
+impl From<FetchError> for Refusal {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::Clerk(error) => error.into(),
+            FetchError::OtherInstance => Self::OtherInstance,
+            FetchError::Unknown => Self::Unknown,
+            FetchError::Database(unavailable) => unavailable.into(),
+        }
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Api(Arc<Inner>);
 
 struct Inner {
     credentials: Credentials,
-    accounts: Arc<Accounts>,
+    accounts: Accounts,
     desk: Desk,
     places: Semaphore,
     metrics: Arc<Metrics>,
@@ -64,7 +64,7 @@ struct Inner {
 impl Api {
     pub(crate) fn new(
         credentials: Credentials,
-        accounts: Arc<Accounts>,
+        accounts: Accounts,
         desk: Desk,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -198,10 +198,16 @@ impl Inner {
             }
         }
         let done = self.desk.fetch(session).await;
-        done.outcome?;
+        let unknown = match done.outcome {
+            Ok(()) => false,
+            // Perhaps remembered as deleted; perhaps here by now.
+            Err(Refusal::Unknown) => true,
+            Err(refusal) => return Err(refusal),
+        };
         match self.accounts.find(&user_id).await? {
             Known::Row(account) => Ok(answer(json(&account), Some(done.age))),
             Known::Deleted => Err(Refusal::Deleted),
+            Known::Nothing if unknown => Err(Refusal::Unknown),
             Known::Nothing => Err(Refusal::NotSettled),
         }
     }
