@@ -9,6 +9,7 @@ use clerk_sync_pipeline::{
         embedded::EmbeddedParked,
         parked::{Interrupted, Parked, Place},
     },
+    wording::plain,
 };
 
 use crate::data::{self, DataFolder};
@@ -18,8 +19,6 @@ mod list;
 mod replay;
 mod selection;
 mod show;
-mod tally;
-mod wording;
 
 /// Look at, replay or discard the events that could not be applied
 ///
@@ -140,10 +139,7 @@ fn interrupted(error: Interrupted, done: &str) -> anyhow::Error {
 )]
 fn missing(ids: &[&str], queue: &str) -> ExitCode {
     for id in ids {
-        eprintln!(
-            "error: there is no letter {} in {queue}",
-            wording::plain(id)
-        );
+        eprintln!("error: there is no letter {} in {queue}", plain(id));
     }
     if ids.is_empty() {
         ExitCode::SUCCESS

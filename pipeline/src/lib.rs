@@ -15,5 +15,6 @@ pub mod retry;
 pub mod secret;
 pub mod telemetry;
 pub mod trace;
+pub mod wording;
 
 pub use event::{Event, EventId, EventType, Millis};

@@ -6,11 +6,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clerk_sync_pipeline::queue::parked::{Fate, Parked};
-
-use super::{
-    Errand, QueueArgs, interrupted, missing, selection::Selection, tally::Tally, wording::letters,
+use clerk_sync_pipeline::{
+    queue::parked::{Fate, Parked, Tally},
+    wording::letters,
 };
+
+use super::{Errand, QueueArgs, interrupted, missing, selection::Selection};
 
 /// Remove letters for good
 ///

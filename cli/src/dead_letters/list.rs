@@ -4,16 +4,12 @@ use std::{collections::BTreeMap, process::ExitCode};
 
 use clerk_sync_pipeline::{
     Millis,
-    queue::parked::{Fate, Letter, Parked, Place},
+    queue::parked::{Fate, Letter, Parked, Place, Tally},
+    wording::{age, cut, letters, number, rfc3339},
 };
 use serde::Serialize;
 
-use super::{
-    Errand, QueueArgs,
-    selection::Filter,
-    tally::Tally,
-    wording::{age, cut, letters, number, rfc3339},
-};
+use super::{Errand, QueueArgs, selection::Filter};
 
 /// Count the letters by error code, and show the newest
 #[derive(clap::Args)]

@@ -2,11 +2,12 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use clerk_sync_pipeline::queue::parked::{Fate, Parked};
-
-use super::{
-    Errand, QueueArgs, interrupted, missing, selection::Selection, tally::Tally, wording::letters,
+use clerk_sync_pipeline::{
+    queue::parked::{Fate, Parked, Tally},
+    wording::letters,
 };
+
+use super::{Errand, QueueArgs, interrupted, missing, selection::Selection};
 
 /// Have letters applied again, once their cause is cured
 ///

@@ -9,13 +9,11 @@ use anyhow::Context as _;
 use clerk_sync_pipeline::{
     EventId, Millis,
     queue::parked::{Fate, Letter, Parked},
+    wording::{age, letters, number, plain, rfc3339},
 };
 use comfy_table::{ContentArrangement, Table, presets};
 
-use super::{
-    Errand, QueueArgs,
-    wording::{age, letters, number, plain, rfc3339},
-};
+use super::{Errand, QueueArgs};
 
 /// Show one letter: why it is here, and what travels with it
 ///

@@ -8,6 +8,10 @@ use bytes::Bytes;
 
 use crate::event::{EventId, EventType, Millis};
 
+pub use tally::Tally;
+
+mod tally;
+
 /// Where events are parked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {

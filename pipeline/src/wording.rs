@@ -2,13 +2,14 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use clerk_sync_pipeline::Millis;
+use crate::event::Millis;
 
 /// The last millisecond that RFC 3339 can write: the end of the year 9999.
 const LAST: i64 = 253_402_300_799_999;
 
 /// `2026-08-20T12:00:00.123Z`; `None` for what others have written that is no time of ours.
-pub(super) fn rfc3339(at: Millis) -> Option<String> {
+#[must_use]
+pub fn rfc3339(at: Millis) -> Option<String> {
     let millis = u64::try_from(at.0).ok().filter(|_| at.0 <= LAST)?;
     let time = UNIX_EPOCH + Duration::from_millis(millis);
     Some(humantime::format_rfc3339_millis(time).to_string())
@@ -16,7 +17,8 @@ pub(super) fn rfc3339(at: Millis) -> Option<String> {
 
 /// How long ago, in its greatest unit and at most 4 characters: `42s`, `7m`, `3h`, `12d`, `3y`;
 /// `?` when nobody knows.
-pub(super) fn age(at: Option<Millis>, now: Millis) -> String {
+#[must_use]
+pub fn age(at: Option<Millis>, now: Millis) -> String {
     let Some(at) = at.filter(|at| rfc3339(*at).is_some()) else {
         return "?".to_owned();
     };
@@ -31,13 +33,15 @@ pub(super) fn age(at: Option<Millis>, now: Millis) -> String {
 }
 
 /// `1 letter`, `12,345 letters`.
-pub(super) fn letters(count: u64) -> String {
+#[must_use]
+pub fn letters(count: u64) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} letter{plural}", number(count))
 }
 
 /// `12,345`.
-pub(super) fn number(number: u64) -> String {
+#[must_use]
+pub fn number(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -50,7 +54,8 @@ pub(super) fn number(number: u64) -> String {
 }
 
 /// A text that others may have written, on one line and without a terminal's commands.
-pub(super) fn plain(text: &str) -> String {
+#[must_use]
+pub fn plain(text: &str) -> String {
     text.chars()
         .map(|character| {
             if character.is_control() {
@@ -63,7 +68,8 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// Cut to `width` characters, the last of them an ellipsis.
-pub(super) fn cut(text: &str, width: usize) -> String {
+#[must_use]
+pub fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::wording::number;
+use crate::wording::number;
 
 /// Counts by code.
-#[derive(Default)]
-pub(super) struct Tally(BTreeMap<String, u64>);
+#[derive(Clone, Debug, Default)]
+pub struct Tally(BTreeMap<String, u64>);
 
 impl Tally {
-    pub(super) fn add(&mut self, code: &str) {
+    /// One more.
+    pub fn add(&mut self, code: &str) {
         match self.0.get_mut(code) {
             Some(count) => *count += 1,
             None => {
@@ -18,12 +19,15 @@ impl Tally {
         }
     }
 
-    pub(super) fn total(&self) -> u64 {
+    /// How many in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
     /// Codes with their counts, the most frequent first.
-    pub(super) fn codes(&self) -> Vec<(&str, u64)> {
+    #[must_use]
+    pub fn codes(&self) -> Vec<(&str, u64)> {
         let mut codes: Vec<_> = self
             .0
             .iter()
