@@ -13,6 +13,7 @@ pub mod amqp;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod parked;
+pub mod stock;
 
 /// The ingester's side of a queue.
 pub trait Publish: Clone + Send + Sync + 'static {

@@ -13,6 +13,7 @@ mod confirm;
 mod connection;
 mod consumer;
 mod explain;
+mod gauge;
 mod letter;
 mod message;
 mod moving;
@@ -23,6 +24,7 @@ mod topology;
 
 pub use consumer::{AmqpConsumer, AmqpConsumers};
 use explain::{NOT_FOUND, explain};
+pub use gauge::AmqpGauge;
 pub use nodes::Nodes;
 pub use parked::AmqpParked;
 pub use publisher::AmqpPublisher;

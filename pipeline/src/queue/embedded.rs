@@ -28,6 +28,7 @@ use crate::{
 };
 
 pub use consumer::EmbeddedConsumer;
+pub use gauge::EmbeddedGauge;
 pub use parked::EmbeddedParked;
 pub use publisher::EmbeddedPublisher;
 
@@ -40,6 +41,7 @@ mod command;
 mod consumer;
 mod dead;
 mod file;
+mod gauge;
 mod parked;
 mod publisher;
 mod store;
