@@ -143,6 +143,146 @@ pub fn outcomes(backend: DbBackend, event_ids: &[&str]) -> SelectStatement {
         .to_owned()
 }
 
+/// A place between two rows of the ledger: before this row, the newest row first.
+#[derive(Clone, Debug, PartialEq, Eq, FromQueryResult)]
+pub struct Place {
+    /// When its outcome was written.
+    pub processed_at: DateTimeUtc,
+    /// Among those of the same moment: its id.
+    pub event_id: String,
+}
+
+/// Which rows are looked for; what is `None` does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The Clerk id that they are about.
+    pub subject: Option<String>,
+    /// The envelope's `type`.
+    pub event_type: Option<String>,
+    /// What became of them.
+    pub outcome: Option<String>,
+}
+
+impl Wanted {
+    /// Whether every row is wanted.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A row, by its event's id. Served by the primary key.
+pub fn by_id(backend: DbBackend, event_id: &str) -> SelectStatement {
+    whole(backend)
+        .and_where(Expr::col(Column::EventId).eq(event_id))
+        .to_owned()
+}
+
+/// Wanted rows as [`Row`], the newest first: after `after`, and down to `end`, that row included.
+///
+/// Served by `processed_events_processed_at_idx`. What is wanted is looked for row by row, as there
+/// is no index for it: give an `end`, see [`end_of_stretch`].
+pub fn newest_first(
+    backend: DbBackend,
+    wanted: &Wanted,
+    after: Option<&Place>,
+    end: Option<&Place>,
+    limit: u64,
+) -> SelectStatement {
+    let mut select = whole(backend);
+    for (column, value) in [
+        (Column::Subject, &wanted.subject),
+        (Column::Type, &wanted.event_type),
+        (Column::Outcome, &wanted.outcome),
+    ] {
+        if let Some(value) = value {
+            select.and_where(Expr::col(column).eq(value.as_str()));
+        }
+    }
+    if let Some(end) = end {
+        select
+            .and_where(Expr::col(Column::ProcessedAt).gte(end.processed_at))
+            .and_where(
+                Expr::col(Column::ProcessedAt)
+                    .gt(end.processed_at)
+                    .or(Expr::col(Column::EventId).gte(end.event_id.as_str())),
+            );
+    }
+    older_than(&mut select, after);
+    select.limit(limit).to_owned()
+}
+
+/// The `rows`th row after `after`, the newest first: `processed_at` and `event_id`, or nothing where
+/// there are not as many. Served by `processed_events_processed_at_idx`.
+pub fn end_of_stretch(backend: DbBackend, after: Option<&Place>, rows: u64) -> SelectStatement {
+    let mut select = Query::select();
+    select
+        .columns([Column::ProcessedAt, Column::EventId])
+        .from(table(backend));
+    older_than(&mut select, after);
+    select.limit(1).offset(rows.saturating_sub(1)).to_owned()
+}
+
+/// How many events had each outcome from one moment to another, the second left out: `outcome` and
+/// `count`. Served by `processed_events_processed_at_idx`.
+pub fn count_between(backend: DbBackend, from: DateTimeUtc, to: DateTimeUtc) -> SelectStatement {
+    Query::select()
+        .column(Column::Outcome)
+        .expr_as(Expr::cust("COUNT(*)"), "count")
+        .from(table(backend))
+        .and_where(Expr::col(Column::ProcessedAt).gte(from))
+        .and_where(Expr::col(Column::ProcessedAt).lt(to))
+        .group_by_col(Column::Outcome)
+        .to_owned()
+}
+
+/// The newest rows from one moment to another, the second left out, as [`Row`].
+/// Served by `processed_events_processed_at_idx`.
+pub fn newest_between(
+    backend: DbBackend,
+    from: DateTimeUtc,
+    to: DateTimeUtc,
+    limit: u64,
+) -> SelectStatement {
+    whole(backend)
+        .and_where(Expr::col(Column::ProcessedAt).gte(from))
+        .and_where(Expr::col(Column::ProcessedAt).lt(to))
+        .order_by(Column::ProcessedAt, Order::Desc)
+        .limit(limit)
+        .to_owned()
+}
+
+fn whole(backend: DbBackend) -> SelectStatement {
+    Query::select()
+        .columns([
+            Column::EventId,
+            Column::Type,
+            Column::Subject,
+            Column::OccurredAt,
+            Column::ReceivedAt,
+            Column::ProcessedAt,
+            Column::Outcome,
+        ])
+        .from(table(backend))
+        .to_owned()
+}
+
+fn older_than(select: &mut SelectStatement, place: Option<&Place>) {
+    if let Some(place) = place {
+        // The first condition is what the index serves.
+        select
+            .and_where(Expr::col(Column::ProcessedAt).lte(place.processed_at))
+            .and_where(
+                Expr::col(Column::ProcessedAt)
+                    .lt(place.processed_at)
+                    .or(Expr::col(Column::EventId).lt(place.event_id.as_str())),
+            );
+    }
+    select
+        .order_by(Column::ProcessedAt, Order::Desc)
+        .order_by(Column::EventId, Order::Desc);
+}
+
 /// Deletes at most `limit` rows that were processed before `before`, the oldest first.
 ///
 /// Rows another pruner or a worker holds are passed over on PostgreSQL. The number of rows
@@ -282,6 +422,30 @@ mod tests {
                 r#"DELETE FROM "clerk_sync_processed_events" WHERE "event_id" IN"#,
                 r#"(SELECT "event_id" FROM "clerk_sync_processed_events" WHERE "processed_at" < ?"#,
                 r#"ORDER BY "processed_at" ASC LIMIT ?)"#,
+            ]
+            .join(" ")
+        );
+    }
+
+    #[test]
+    fn a_page_begins_where_the_last_one_ended() {
+        let place = Place {
+            processed_at: DateTimeUtc::UNIX_EPOCH,
+            event_id: "msg_9".into(),
+        };
+        let wanted = Wanted {
+            subject: Some("user_a".into()),
+            ..Wanted::default()
+        };
+        let page = newest_first(Postgres, &wanted, Some(&place), Some(&place), 50);
+        assert_eq!(
+            Postgres.build(&page).sql,
+            [
+                r#"SELECT "event_id", "type", "subject", "occurred_at", "received_at", "processed_at", "outcome""#,
+                r#"FROM "clerk_sync"."processed_events" WHERE "subject" = $1"#,
+                r#"AND "processed_at" >= $2 AND ("processed_at" > $3 OR "event_id" >= $4)"#,
+                r#"AND "processed_at" <= $5 AND ("processed_at" < $6 OR "event_id" < $7)"#,
+                r#"ORDER BY "processed_at" DESC, "event_id" DESC LIMIT $8"#,
             ]
             .join(" ")
         );

@@ -70,6 +70,21 @@ pub fn table(backend: DbBackend) -> TableRef {
     }
 }
 
+/// What is held of a user, as [`Row`]. Served by the primary key.
+pub fn of(backend: DbBackend, clerk_id: &str) -> SelectStatement {
+    Query::select()
+        .columns([
+            Column::ClerkId,
+            Column::UpdatedAtMs,
+            Column::OccurredAtMs,
+            Column::EventId,
+            Column::DeletedAt,
+        ])
+        .from(table(backend))
+        .and_where(Expr::col(Column::ClerkId).eq(clerk_id))
+        .to_owned()
+}
+
 /// Writes the versions that are newer than the ones held, and locks the rows of all.
 ///
 /// A tombstone beats every version and is never overwritten, not even by another tombstone.

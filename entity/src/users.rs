@@ -213,6 +213,15 @@ pub fn rows(backend: DbBackend, clerk_ids: &[&str]) -> SelectStatement {
         .to_owned()
 }
 
+/// The Clerk id of the row that has this address. Served by `users_email_key`.
+pub fn by_email(email: &str) -> SelectStatement {
+    Query::select()
+        .column(Column::ClerkId)
+        .from(Entity)
+        .and_where(Expr::col(Column::Email).eq(email))
+        .to_owned()
+}
+
 /// Takes the address from these users and gives them the placeholder `<clerk id>@reassigned.invalid`.
 ///
 /// Served by `users_clerkId_key`.

@@ -120,8 +120,89 @@ async fn every_query_is_served_by_an_index() {
     });
     let middle = DateTimeUtc::from_timestamp(100_000, 0).unwrap();
 
+    let place = processed_events::Place {
+        processed_at: middle,
+        event_id: "msg_100000".into(),
+    };
+    let further_back = processed_events::Place {
+        processed_at: DateTimeUtc::from_timestamp(80_000, 0).unwrap(),
+        event_id: "msg_80000".into(),
+    };
+    let wanted = processed_events::Wanted {
+        subject: Some("user_90000".into()),
+        ..Default::default()
+    };
+    let soon = DateTimeUtc::from_timestamp(100_100, 0).unwrap();
+    let by_time = || vec!["processed_events_processed_at_idx".to_owned()];
+
     let arbiter = "Conflict Arbiter Indexes: ";
     let cases = [
+        (
+            "an event",
+            plans(&db, &processed_events::by_id(POSTGRES, "msg_5")).await,
+            vec!["processed_events_pkey".into()],
+        ),
+        (
+            "the newest events",
+            plans(
+                &db,
+                &processed_events::newest_first(POSTGRES, &Default::default(), None, None, 50),
+            )
+            .await,
+            by_time(),
+        ),
+        (
+            "events of a user, in a stretch",
+            plans(
+                &db,
+                &processed_events::newest_first(
+                    POSTGRES,
+                    &wanted,
+                    Some(&place),
+                    Some(&further_back),
+                    50,
+                ),
+            )
+            .await,
+            by_time(),
+        ),
+        (
+            "the end of a stretch",
+            plans(
+                &db,
+                &processed_events::end_of_stretch(POSTGRES, Some(&place), 20_000),
+            )
+            .await,
+            by_time(),
+        ),
+        (
+            "outcomes of some seconds",
+            plans(
+                &db,
+                &processed_events::count_between(POSTGRES, middle, soon),
+            )
+            .await,
+            by_time(),
+        ),
+        (
+            "events of some seconds",
+            plans(
+                &db,
+                &processed_events::newest_between(POSTGRES, middle, soon, 100),
+            )
+            .await,
+            by_time(),
+        ),
+        (
+            "who has an address",
+            plans(&db, &users::by_email("5@example.com")).await,
+            vec!["users_email_key".into()],
+        ),
+        (
+            "a version",
+            plans(&db, &user_versions::of(POSTGRES, "user_5")).await,
+            vec!["user_versions_pkey".into()],
+        ),
         (
             "claim",
             plans(&db, &processed_events::claim(POSTGRES, events)).await,
