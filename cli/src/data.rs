@@ -1,4 +1,4 @@
-//! The data folder of `clerk-sync up`: queue, tables, and a signing secret when none is configured.
+//! The data folder of `clerk-sync up`: queue, tables, and the secrets that are not configured.
 
 use std::{
     fs,
@@ -17,6 +17,7 @@ pub(crate) const DEFAULT: &str = "clerk-sync-data";
 const QUEUE: &str = "queue.db";
 const TABLES: &str = "clerk-sync.db";
 const SECRET: &str = "webhook-secret";
+const TOKEN: &str = "console-token";
 
 /// A data folder.
 pub(crate) struct DataFolder(PathBuf);
@@ -97,7 +98,25 @@ impl DataFolder {
 
     /// The secret that an earlier run made, if any.
     pub(crate) fn secret(&self) -> anyhow::Result<Option<Secret>> {
-        let path = self.0.join(SECRET);
+        self.kept(SECRET)
+    }
+
+    /// The secret that an earlier run made, or a new one; and where it is.
+    pub(crate) fn secret_or_new(&self) -> anyhow::Result<(Secret, PathBuf)> {
+        // 24 bytes, as Svix makes them.
+        self.kept_or_new(SECRET, || {
+            let bytes = BASE64_STANDARD.encode(rand::random::<[u8; 24]>());
+            format!("whsec_{bytes}")
+        })
+    }
+
+    /// The console's token that an earlier run made, or a new one.
+    pub(crate) fn token_or_new(&self, new: impl FnOnce() -> String) -> anyhow::Result<Secret> {
+        Ok(self.kept_or_new(TOKEN, new)?.0)
+    }
+
+    fn kept(&self, name: &str) -> anyhow::Result<Option<Secret>> {
+        let path = self.0.join(name);
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(Secret::new(text.trim()))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -105,17 +124,16 @@ impl DataFolder {
         }
     }
 
-    /// The secret that an earlier run made, or a new one; and where it is.
-    pub(crate) fn secret_or_new(&self) -> anyhow::Result<(Secret, PathBuf)> {
-        let path = self.0.join(SECRET);
-        if let Some(secret) = self.secret()? {
-            return Ok((secret, path));
+    fn kept_or_new(
+        &self,
+        name: &str,
+        new: impl FnOnce() -> String,
+    ) -> anyhow::Result<(Secret, PathBuf)> {
+        let path = self.0.join(name);
+        if let Some(kept) = self.kept(name)? {
+            return Ok((kept, path));
         }
-        // 24 bytes, as Svix makes them.
-        let secret = format!(
-            "whsec_{}",
-            BASE64_STANDARD.encode(rand::random::<[u8; 24]>())
-        );
+        let new = new();
         let write = || {
             let mut options = fs::OpenOptions::new();
             let mut file = options
@@ -123,10 +141,10 @@ impl DataFolder {
                 .create_new(true)
                 .mode(0o600)
                 .open(&path)?;
-            writeln!(file, "{secret}")?;
+            writeln!(file, "{new}")?;
             file.sync_all()
         };
         write().with_context(|| format!("cannot write {}", path.display()))?;
-        Ok((Secret::new(secret), path))
+        Ok((Secret::new(new), path))
     }
 }

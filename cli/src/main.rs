@@ -51,6 +51,7 @@ enum Command {
     Up(Box<up::UpArgs>),
     Ingest(Box<clerk_sync_ingest::config::Args>),
     Worker(Box<clerk_sync_worker::config::Args>),
+    Console(Box<clerk_sync_console::config::Args>),
     Send(send::SendArgs),
     #[command(subcommand)]
     Migrate(migrate::MigrateCommand),
@@ -75,6 +76,9 @@ fn main() -> ExitCode {
         }),
         Command::Worker(args) => config::start(&args.process.clone(), |shutdown| {
             clerk_sync_worker::process::work(*args, shutdown)
+        }),
+        Command::Console(args) => config::start(&args.process.clone(), |shutdown| {
+            clerk_sync_console::process::show(*args, shutdown)
         }),
         Command::Send(args) => send::run(args),
         Command::Migrate(command) => migrate::run(command),

@@ -1,4 +1,4 @@
-//! `clerk-sync up`: ingester, worker and API in one process.
+//! `clerk-sync up`: ingester, worker, API and console in one process.
 
 use std::{
     future::ready, net::SocketAddr, path::PathBuf, process::ExitCode, str::FromStr as _, sync::Arc,
@@ -10,8 +10,11 @@ use clerk_sync_api::{
     config::{CONNECTIONS as API_CONNECTIONS, Given, given},
 };
 use clerk_sync_clerk::backend::SecretKey;
+use clerk_sync_console::{
+    CONNECTIONS as CONSOLE_CONNECTIONS, Clerk, ConsoleArgs, ConsoleParts, Numbers, Queue, Token,
+};
 use clerk_sync_ingest::{
-    IngestArgs,
+    Both, IngestArgs,
     config::{older_signing_secret, signing_secret},
     verify::Verifier,
 };
@@ -20,7 +23,7 @@ use clerk_sync_pipeline::{
     config::{self, ProcessArgs, TopologyArgs},
     lifecycle::Shutdown,
     queue::{
-        Consume, Publish,
+        Consume, Publish, RetryLadder,
         amqp::{AmqpConsumers, AmqpPublisher, Nodes},
         embedded::EmbeddedQueue,
     },
@@ -94,6 +97,8 @@ pub(crate) struct UpArgs {
     #[command(flatten)]
     api: ApiArgs,
     #[command(flatten)]
+    console: ConsoleArgs,
+    #[command(flatten)]
     topology: TopologyArgs,
     #[command(flatten)]
     ingest: IngestArgs,
@@ -135,6 +140,7 @@ struct Parts {
     ingest: IngestArgs,
     worker: WorkerArgs,
     api: Option<(SecretKey, ApiArgs)>,
+    console: Option<Token>,
     verifier: Verifier,
     listener: TcpListener,
     db: Database,
@@ -155,6 +161,8 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
             (verifier, secret, Some(path))
         }
     };
+    // A demonstration's folder is cleared; the token stays.
+    let token_folder = DataFolder::new(&args.data);
     if args.demo {
         folder = folder.demo();
         demo::prepare(&mut args, &folder).await?;
@@ -181,14 +189,22 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let prepare = args.session.database_prepared_statements;
     let api = args.clerk_secret_key.0.take().filter(|_| !args.demo);
-    let connections = args.worker.connections() + api.as_ref().map_or(0, |_| API_CONNECTIONS);
+    let (console, token) = console(&args.console, &token_folder)?;
+    let connections = args.worker.connections()
+        + api.as_ref().map_or(0, |_| API_CONNECTIONS)
+        + console.as_ref().map_or(0, |_| CONSOLE_CONNECTIONS);
     let db = database::open(&url, connections, prepare)
         .await
         .context("DATABASE_URL")?;
     let webhook_url = format!("http://{}{}", local(webhooks), args.ingest.webhook_path);
     args.process.admin_listen = admin_listener.local_addr()?;
-    let api_host = api.is_some().then(|| local(webhooks));
-    announce(&args, &webhook_url, api_host, &url, &folder, made.as_ref());
+    let host = local(webhooks);
+    let served = Served {
+        webhooks: webhook_url.clone(),
+        api: api.is_some().then_some(host),
+        console: console.is_some().then_some((host, token)),
+    };
+    announce(&args, &served, &url, &folder, made.as_ref());
 
     let demo = if args.demo {
         Some(demo::Demo::new(&webhook_url, &secret)?)
@@ -201,6 +217,7 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         db,
         demo,
         api: api.map(|key| (key, args.api)),
+        console,
         ingest: args.ingest,
         worker: args.worker,
         metrics: metrics.clone(),
@@ -241,6 +258,7 @@ async fn with_rabbitmq(
             prepare::topology(&wanted, &stopping).await
         }
     };
+    let queue = Queue::Rabbit(server.clone());
     let ladder = server.topology.ladder.clone();
     let told = readiness.told("queue_publish");
     let publisher = AmqpPublisher::start(server.clone(), parts.metrics.clone(), told);
@@ -257,7 +275,7 @@ async fn with_rabbitmq(
         parts,
         publisher.clone(),
         lanes,
-        ladder,
+        (queue, ladder),
         readiness,
         declaring,
     );
@@ -287,11 +305,15 @@ async fn with_files(
         .map(|_| queue.consumer())
         .collect();
     let ladder = topology.retry_delays.clone();
+    let file = Queue::File {
+        path: folder.queue(),
+        ladder: ladder.clone(),
+    };
     let result = serve(
         parts,
         queue.publisher(),
         lanes,
-        ladder,
+        (file, ladder),
         readiness,
         ready(Ok(true)),
     )
@@ -306,7 +328,7 @@ async fn serve<P: Publish, C: Consume>(
     parts: Parts,
     publisher: P,
     lanes: Vec<C>,
-    ladder: clerk_sync_pipeline::queue::RetryLadder,
+    (queue, ladder): (Queue, RetryLadder),
     readiness: &Readiness,
     declaring: impl Future<Output = anyhow::Result<bool>>,
 ) -> anyhow::Result<()> {
@@ -314,6 +336,7 @@ async fn serve<P: Publish, C: Consume>(
         ingest,
         worker,
         api,
+        console,
         verifier,
         listener,
         db,
@@ -324,19 +347,42 @@ async fn serve<P: Publish, C: Consume>(
     let projection = Projection::new(db.clone(), worker.projection(), metrics.clone());
     clerk_sync_worker::watch_database(&projection, readiness);
 
+    let key = api
+        .as_ref()
+        .map(|(key, api)| (key.clone(), api.clerk_api_url.clone()));
     let api: Option<Api> = api
         .map(|(key, api)| api.build(&key, db.clone(), projection.clone(), metrics.clone()))
         .transpose()?;
     if let Some(api) = &api {
         api.watch(readiness);
     }
+    let console = match console {
+        Some(token) => {
+            let instance = worker.clerk_instance_id.clone();
+            let clerk = key.map(|(key, url)| {
+                Clerk::new(key, url, instance, projection.clone(), metrics.clone())
+            });
+            let parts = ConsoleParts {
+                token,
+                database: db.clone(),
+                queue,
+                numbers: Numbers::Own(metrics.clone()),
+                readiness: readiness.clone(),
+                clerk: clerk.transpose()?,
+                shutdown: shutdown.clone(),
+            };
+            Some(parts.build()?)
+        }
+        None => None,
+    };
+    let (console, watch) = console.unzip();
     let ingester = tokio::spawn(clerk_sync_ingest::run_beside(
         ingest,
         verifier,
         listener,
         publisher,
         metrics.clone(),
-        api.clone(),
+        Some(Both(api.clone(), console.clone())),
         shutdown.clone(),
     ));
     // Webhooks are received from the first moment; applying begins when the database is there.
@@ -372,6 +418,9 @@ async fn serve<P: Publish, C: Consume>(
         if let Some(api) = &api {
             api.close().await;
         }
+        if let Some(console) = &console {
+            console.close().await;
+        }
         received
     };
     let showing = async {
@@ -380,25 +429,61 @@ async fn serve<P: Publish, C: Consume>(
             None => Ok(()),
         }
     };
-    let (received, applied, shown) = tokio::join!(receiving, applying, showing);
+    let watching = async {
+        if let Some(watch) = watch {
+            watch.run().await;
+        }
+    };
+    let (received, applied, shown, ()) = tokio::join!(receiving, applying, showing, watching);
     received.context("the ingester failed")?;
     applied.and(shown)
 }
 
+/// The console's token, unless there is to be no console; with its text, if it was made by us.
+fn console(
+    args: &ConsoleArgs,
+    folder: &DataFolder,
+) -> anyhow::Result<(Option<Token>, Option<Secret>)> {
+    if !args.console {
+        return Ok((None, None));
+    }
+    if let Some(token) = args.console_token.0.clone() {
+        return Ok((Some(token), None));
+    }
+    let text = folder.token_or_new(|| Token::random().1)?;
+    let token = text.expose().parse().map_err(anyhow::Error::msg);
+    Ok((Some(token.context("console-token")?), Some(text)))
+}
+
+/// What is served where.
+struct Served {
+    webhooks: String,
+    api: Option<SocketAddr>,
+    /// With the token, if it was made by us.
+    console: Option<(SocketAddr, Option<Secret>)>,
+}
+
 fn announce(
     args: &UpArgs,
-    webhook_url: &str,
-    api: Option<SocketAddr>,
+    served: &Served,
     database: &ServerUrl,
     folder: &DataFolder,
     secret: Option<&PathBuf>,
 ) {
     say!("clerk-sync {}", env!("CARGO_PKG_VERSION"));
-    say!("  webhooks  {webhook_url}");
-    match api {
+    say!("  webhooks  {}", served.webhooks);
+    match served.api {
         Some(host) => say!("  api       http://{host}/api/users/me, /sync"),
         None if args.demo => {}
         None => say!("  api       off; with CLERK_SECRET_KEY=sk_… it is served too"),
+    }
+    match &served.console {
+        Some((host, Some(token))) => say!(
+            "  console   http://{host}/console\n  token     {}",
+            token.expose()
+        ),
+        Some((host, None)) => say!("  console   http://{host}/console, with CONSOLE_TOKEN"),
+        None => say!("  console   off"),
     }
     match &args.amqp_url {
         Some(nodes) => say!("  queue     {nodes}"),

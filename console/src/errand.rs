@@ -1,0 +1,211 @@
+//! What is done at the parked letters, on whichever queue they are.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+};
+
+use bytes::Bytes;
+use clerk_sync_pipeline::{
+    EventId, Millis,
+    queue::{
+        amqp::{AmqpParked, Server},
+        embedded::EmbeddedParked,
+        parked::{Fate, Interrupted, Letter, Parked, Place, Tally},
+    },
+};
+use tokio::task::spawn_blocking;
+
+use crate::shelf::{Deed, Plan};
+
+/// Letters that are remembered of a look, the newest; all are counted.
+const MOST_LETTERS: usize = 500;
+/// Letters that are replayed or discarded at once.
+const MOST_AT_ONCE: usize = 10_000;
+
+/// Where letters are parked.
+#[derive(Clone)]
+pub(crate) enum Parking {
+    Rabbit(Box<Server>),
+    File(PathBuf),
+}
+
+/// What was seen in a place.
+#[derive(Debug)]
+pub(crate) struct Inventory {
+    pub(crate) at: Millis,
+    pub(crate) tally: Tally,
+    /// The newest first; of more than [`MOST_LETTERS`], the newest.
+    pub(crate) letters: Vec<Letter>,
+}
+
+/// Which letters are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    All,
+    Code(String),
+    Id(String),
+}
+
+impl Which {
+    fn takes(&self, letter: &Letter) -> bool {
+        match self {
+            Self::All => true,
+            Self::Code(code) => letter.code == *code,
+            Self::Id(id) => letter.id.as_str() == id,
+        }
+    }
+}
+
+/// Something to do on whichever queue it is.
+pub(crate) trait Errand: Send + 'static {
+    type Result: Send + 'static;
+
+    fn run<P: Parked>(
+        self,
+        parked: &mut P,
+    ) -> impl Future<Output = Result<Self::Result, Interrupted>> + Send;
+}
+
+impl Parking {
+    pub(crate) async fn run<E: Errand>(&self, errand: E) -> Result<E::Result, Interrupted> {
+        match self {
+            Self::Rabbit(server) => {
+                let mut parked = AmqpParked::open(server).await?;
+                let result = errand.run(&mut parked).await;
+                // Also after a failure: what is in hand is given back at once.
+                parked.close().await;
+                result
+            }
+            Self::File(path) => {
+                let (path, runtime) = (path.clone(), tokio::runtime::Handle::current());
+                // Its calls block their thread.
+                let blocking = spawn_blocking(move || {
+                    runtime.block_on(async {
+                        let opened = EmbeddedParked::open(&path).map_err(|error| Interrupted {
+                            done: 0,
+                            cause: error.to_string(),
+                        });
+                        let mut parked = opened?;
+                        let result = errand.run(&mut parked).await;
+                        parked.close().await;
+                        result
+                    })
+                });
+                match blocking.await {
+                    Ok(result) => result,
+                    Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+                }
+            }
+        }
+    }
+}
+
+/// Counts all, and remembers the newest.
+pub(crate) struct Look(pub(crate) Place);
+
+impl Errand for Look {
+    type Result = Inventory;
+
+    async fn run<P: Parked>(self, parked: &mut P) -> Result<Inventory, Interrupted> {
+        let mut tally = Tally::default();
+        let mut newest = BTreeMap::new();
+        let walk = parked.walk(self.0, |letter| {
+            tally.add(&letter.code);
+            newest.insert((letter.received_at, tally.total()), letter.clone());
+            if newest.len() > MOST_LETTERS {
+                newest.pop_first();
+            }
+            Fate::Keep
+        });
+        walk.await?;
+        Ok(Inventory {
+            at: Millis::now(),
+            tally,
+            letters: newest.into_values().rev().collect(),
+        })
+    }
+}
+
+/// Finds those that are meant.
+pub(crate) struct Find(pub(crate) Place, pub(crate) Which);
+
+impl Errand for Find {
+    type Result = Vec<Letter>;
+
+    async fn run<P: Parked>(self, parked: &mut P) -> Result<Vec<Letter>, Interrupted> {
+        let mut found = Vec::new();
+        let walk = parked.walk(self.0, |letter| {
+            if self.1.takes(letter) && found.len() < MOST_LETTERS {
+                found.push(letter.clone());
+            }
+            Fate::Keep
+        });
+        walk.await?;
+        Ok(found)
+    }
+}
+
+/// Reads a body.
+pub(crate) struct Body(pub(crate) Place, pub(crate) EventId);
+
+impl Errand for Body {
+    type Result = Option<Bytes>;
+
+    async fn run<P: Parked>(self, parked: &mut P) -> Result<Option<Bytes>, Interrupted> {
+        parked.body(self.0, &self.1).await
+    }
+}
+
+/// Counts those that are meant, and notes which they are: codes, ids, and how many more there are.
+pub(crate) struct Count(pub(crate) Place, pub(crate) Which);
+
+impl Errand for Count {
+    type Result = (Tally, HashSet<String>, u64);
+
+    async fn run<P: Parked>(self, parked: &mut P) -> Result<Self::Result, Interrupted> {
+        let (mut tally, mut ids, mut left_out) = (Tally::default(), HashSet::new(), 0);
+        let walk = parked.walk(self.0, |letter| {
+            if self.1.takes(letter) {
+                let known = ids.contains(letter.id.as_str());
+                if known || ids.len() < MOST_AT_ONCE {
+                    tally.add(&letter.code);
+                    ids.insert(letter.id.as_str().to_owned());
+                } else {
+                    left_out += 1;
+                }
+            }
+            Fate::Keep
+        });
+        walk.await?;
+        Ok((tally, ids, left_out))
+    }
+}
+
+/// Does what was planned, to exactly those.
+pub(crate) struct Carry(pub(crate) Plan);
+
+impl Errand for Carry {
+    type Result = u64;
+
+    async fn run<P: Parked>(self, parked: &mut P) -> Result<u64, Interrupted> {
+        let Plan {
+            deed,
+            place,
+            which,
+            ids,
+            ..
+        } = self.0;
+        // The code again: an event that was replayed since may have come back for another reason.
+        let walk = parked.walk(place, |letter| match deed {
+            _ if !which.takes(letter) || !ids.contains(letter.id.as_str()) => Fate::Keep,
+            Deed::Replay => Fate::Replay,
+            Deed::Discard => Fate::Mark,
+        });
+        let replayed = walk.await?;
+        match deed {
+            Deed::Replay => Ok(replayed),
+            Deed::Discard => parked.discard_marked().await,
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The console as a process of its own: a browser on one side, the database and RabbitMQ on the
+//! other.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clerk_sync_entity::processed_events;
+use clerk_sync_pipeline::{
+    admin::{self, Readiness},
+    config,
+    lifecycle::Shutdown,
+    telemetry::Metrics,
+};
+use clerk_sync_projection::{Projection, database};
+
+use crate::{
+    config::{Args, CONNECTIONS, Clerk, ConsoleParts, Queue},
+    reader::Reader,
+};
+
+/// Shows until shutdown is requested.
+///
+/// # Errors
+/// A port cannot be had, or the database's URL cannot be understood.
+pub async fn show(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new(0));
+    let readiness = Readiness::default();
+    let listener = config::bind("LISTEN", args.listen)
+        .await
+        .map_err(anyhow::Error::msg)?;
+    let admin_listener = args
+        .process
+        .bind_admin()
+        .await
+        .map_err(anyhow::Error::msg)?;
+    let prepare = args.session.database_prepared_statements;
+    let db = database::open(&args.database_url, CONNECTIONS, prepare)
+        .await
+        .context("DATABASE_URL")?;
+    watch_database(Reader::new(db.clone()), &readiness);
+    let projection = Projection::new(db.clone(), args.projection(), metrics.clone());
+    let numbers = args.numbers();
+    let clerk = match args.clerk_secret_key.0 {
+        Some(key) => Some(Clerk::new(
+            key,
+            args.clerk_api_url,
+            args.clerk_instance_id,
+            projection,
+            metrics.clone(),
+        )?),
+        None => None,
+    };
+    let parts = ConsoleParts {
+        token: args.console_token,
+        database: db,
+        queue: Queue::Rabbit(args.amqp.server()),
+        numbers,
+        readiness: readiness.clone(),
+        clerk,
+        shutdown: shutdown.clone(),
+    };
+    let (console, watch) = parts.build()?;
+    let work = async {
+        let serving = async {
+            let stopping = shutdown.clone();
+            clerk_sync_ingest::serve(console.clone(), args.port, listener, stopping).await;
+            console.close().await;
+        };
+        tokio::join!(serving, watch.run());
+    };
+    admin::serve(admin_listener, metrics, readiness, shutdown.clone(), work).await;
+    Ok(())
+}
+
+/// Makes the ledger a part of readiness, asked for each `/readyz`.
+fn watch_database(reader: Reader, readiness: &Readiness) {
+    readiness.asked("database", move || {
+        let reader = reader.clone();
+        async move {
+            // Nothing has this id.
+            let nothing = processed_events::by_id(reader.backend(), "");
+            let rows = reader.rows(&nothing).await;
+            rows.map(drop).map_err(|unavailable| unavailable.0)
+        }
+    });
+}

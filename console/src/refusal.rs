@@ -1,0 +1,102 @@
+//! Every way to say no, and the one place that turns them into HTTP.
+
+use std::time::Duration;
+
+use clerk_sync_projection::Unavailable;
+use http::{HeaderValue, StatusCode, header};
+use maud::html;
+
+use crate::{
+    answer::{Answer, page},
+    frame,
+};
+
+/// Why there is no page. `Display` is what the person reads.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("There is nothing at this address.")]
+    NoSuchPath,
+    #[error("{0}")]
+    NotFound(String),
+    #[error("This address is not asked for in this way.")]
+    MethodNotAllowed(&'static str),
+    #[error("Your session has ended.")]
+    SignedOut,
+    #[error(
+        "This request did not come from a page of this console, or its session has ended. Nothing was done."
+    )]
+    Foreign,
+    #[error("The request is too long or did not arrive. Nothing was done.")]
+    BadBody,
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("This takes longer than a page can wait. It goes on; look again in a moment.")]
+    StillGoing,
+    #[error("Too much at a time. Try again in a moment.")]
+    Overloaded,
+    #[error("This process is stopping.")]
+    Draining,
+    #[error("Too many attempts. Try again in {} s.", .0.as_secs().max(1))]
+    TooManyAttempts(Duration),
+}
+
+impl From<Unavailable> for Refusal {
+    fn from(unavailable: Unavailable) -> Self {
+        Self::Unavailable(format!("The database does not answer: {unavailable}"))
+    }
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NoSuchPath | Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            Self::SignedOut => StatusCode::UNAUTHORIZED,
+            Self::Foreign => StatusCode::FORBIDDEN,
+            Self::BadBody => StatusCode::BAD_REQUEST,
+            Self::StillGoing => StatusCode::ACCEPTED,
+            Self::Unavailable(_) | Self::Overloaded | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
+    fn title(&self) -> &'static str {
+        match self {
+            Self::NoSuchPath | Self::NotFound(_) => "Not found",
+            Self::MethodNotAllowed(_) | Self::BadBody | Self::Foreign => "Not done",
+            Self::SignedOut => "Signed out",
+            Self::StillGoing => "Still going on",
+            Self::Unavailable(_) | Self::Overloaded | Self::Draining => "No answer",
+            Self::TooManyAttempts(_) => "Not now",
+        }
+    }
+
+    /// As a page.
+    pub(crate) fn answer(&self) -> Answer {
+        let text = self.to_string();
+        let body = html! {
+            div.refusal {
+                h1 { (self.title()) }
+                p { (text) }
+                p { a.button href=(crate::service::HOME) { "To the overview" } }
+            }
+        };
+        let mut answer = page(self.status(), frame::bare(self.title(), &body));
+        let headers = answer.headers_mut();
+        match self {
+            Self::MethodNotAllowed(allowed) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+            }
+            Self::TooManyAttempts(wait) => {
+                headers.insert(
+                    header::RETRY_AFTER,
+                    HeaderValue::from(wait.as_secs().max(1)),
+                );
+            }
+            _ => {}
+        }
+        answer
+    }
+}
