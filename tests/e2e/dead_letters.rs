@@ -19,7 +19,7 @@ use crate::harness::{
 use site::{On, Site, assert_fits, codes};
 
 mod killed;
-mod site;
+pub(crate) mod site;
 
 macro_rules! on_both_queues {
     ($($test:ident)+) => {

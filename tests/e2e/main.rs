@@ -20,6 +20,7 @@ mod backfill;
 mod bench;
 mod cluster;
 mod connecting;
+mod console;
 mod dead_letters;
 mod door;
 mod faults;

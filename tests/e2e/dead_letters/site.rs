@@ -15,33 +15,33 @@ use crate::harness::{
 
 /// Which queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum On {
+pub(crate) enum On {
     RabbitMq,
     File,
 }
 
-pub(super) struct Site {
-    pub(super) db: TestDb,
-    pub(super) queue: Option<TestQueue>,
-    pub(super) env: Env,
-    pub(super) up: Process,
-    pub(super) folder: TempDir,
-    url: String,
+pub(crate) struct Site {
+    pub(crate) db: TestDb,
+    pub(crate) queue: Option<TestQueue>,
+    pub(crate) env: Env,
+    pub(crate) up: Process,
+    pub(crate) folder: TempDir,
+    pub(crate) url: String,
 }
 
 /// A command that has ended.
-pub(super) struct Ran {
-    pub(super) status: ExitStatus,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+pub(crate) struct Ran {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Site {
-    pub(super) async fn open(on: On, more: &[(&'static str, &str)]) -> Self {
+    pub(crate) async fn open(on: On, more: &[(&'static str, &str)]) -> Self {
         Self::open_with_ladder(on, "100ms,200ms", more).await
     }
 
-    pub(super) async fn open_with_ladder(
+    pub(crate) async fn open_with_ladder(
         on: On,
         ladder: &str,
         more: &[(&'static str, &str)],
@@ -77,7 +77,7 @@ impl Site {
     }
 
     /// Starts the process again, without a setting.
-    pub(super) async fn reopen_without(self, setting: &'static str) -> Self {
+    pub(crate) async fn reopen_without(self, setting: &'static str) -> Self {
         let Self { mut env, up, .. } = self;
         up.stop().await;
         env.remove(setting);
@@ -92,8 +92,24 @@ impl Site {
         }
     }
 
+    /// Starts the process again, with a setting.
+    pub(crate) async fn reopen_with(self, setting: &'static str, value: &str) -> Self {
+        let Self { mut env, up, .. } = self;
+        up.stop().await;
+        env.insert(setting, value.to_owned());
+        let up = Process::start("clerk-sync", &["up"], &env);
+        let url = up.webhook_url().await;
+        up.ready().await;
+        Self {
+            env,
+            up,
+            url,
+            ..self
+        }
+    }
+
     /// Delivers, and waits until this process has dead-lettered so many in all.
-    pub(super) async fn dead_letter(&self, letters: &[Letter], dead: usize) {
+    pub(crate) async fn dead_letter(&self, letters: &[Letter], dead: usize) {
         deliver_all(&self.url, letters).await;
         let all = dead as f64;
         eventually("all are dead-lettered", SOON * 2, async || {
@@ -103,7 +119,7 @@ impl Site {
     }
 
     /// As [`Site::dead_letter`], where none was taken away since.
-    pub(super) async fn park(&self, letters: &[Letter], dead: usize) {
+    pub(crate) async fn park(&self, letters: &[Letter], dead: usize) {
         self.dead_letter(letters, dead).await;
         // The metric is counted a moment before the letter is there.
         eventually("all are parked", SOON, async || {
@@ -112,12 +128,12 @@ impl Site {
         .await;
     }
 
-    pub(super) async fn deliver(&self, letters: &[Letter]) {
+    pub(crate) async fn deliver(&self, letters: &[Letter]) {
         deliver_all(&self.url, letters).await;
     }
 
     /// `clerk-sync dead-letters …`
-    pub(super) async fn operator(&self, args: &[&str]) -> Ran {
+    pub(crate) async fn operator(&self, args: &[&str]) -> Ran {
         let args = [&["dead-letters"], args].concat();
         let (status, stdout, stderr) = run("clerk-sync", &args, &self.env).await;
         Ran {
@@ -127,13 +143,13 @@ impl Site {
         }
     }
 
-    pub(super) async fn list(&self, args: &[&str]) -> Value {
+    pub(crate) async fn list(&self, args: &[&str]) -> Value {
         let listed = self.operator(&[&["list", "--json"], args].concat()).await;
         serde_json::from_str(&listed.succeeded()).unwrap()
     }
 
     /// Events in the ledger with an outcome.
-    pub(super) async fn outcomes(&self, outcome: &str) -> i64 {
+    pub(crate) async fn outcomes(&self, outcome: &str) -> i64 {
         let ledger = match self.queue {
             Some(_) => "clerk_sync.processed_events",
             None => "clerk_sync_processed_events",
@@ -142,7 +158,7 @@ impl Site {
         self.db.count(&count).await
     }
 
-    pub(super) async fn close(self) {
+    pub(crate) async fn close(self) {
         self.up.stop().await;
         if let Some(queue) = self.queue {
             queue.remove().await;
@@ -153,7 +169,7 @@ impl Site {
 
 impl Ran {
     /// What it said, when it went well.
-    pub(super) fn succeeded(self) -> String {
+    pub(crate) fn succeeded(self) -> String {
         let Self {
             status,
             stdout,
@@ -164,14 +180,14 @@ impl Ran {
     }
 
     /// What it complained about, when it failed with 1.
-    pub(super) fn failed(self) -> String {
+    pub(crate) fn failed(self) -> String {
         assert_eq!(self.status.code(), Some(1), "{}", self.stdout);
         self.stderr
     }
 }
 
 /// Codes with their counts, as `list --json` has them.
-pub(super) fn codes(list: &Value) -> Vec<(&str, u64)> {
+pub(crate) fn codes(list: &Value) -> Vec<(&str, u64)> {
     let codes = list["codes"].as_array().unwrap().iter();
     codes
         .map(|code| {
@@ -184,7 +200,7 @@ pub(super) fn codes(list: &Value) -> Vec<(&str, u64)> {
 }
 
 /// Each line fits a terminal.
-pub(super) fn assert_fits(text: &str) {
+pub(crate) fn assert_fits(text: &str) {
     for line in text.lines() {
         assert!(line.chars().count() <= 80, "{line}");
     }
