@@ -107,6 +107,7 @@ pub(crate) async fn fetch(
         Ok(SnapshotOutcome::MissingEmail) => "missing_email",
         Ok(SnapshotOutcome::Failed(failure)) => failure.reason.as_str(),
         Err(FetchError::OtherInstance) => "other_instance",
+        Err(FetchError::Unknown) => "unknown",
         Err(FetchError::Database(unavailable)) => return Err(unavailable.into()),
         Err(FetchError::Clerk(error)) => {
             tracing::warn!(%error, "no answer from Clerk");
@@ -182,6 +183,10 @@ fn fetched(outcome: Option<&str>) -> Markup {
         "deleted" => (
             "good",
             "Clerk has no such user: the row is gone, and is remembered as gone.",
+        ),
+        "unknown" => (
+            "good",
+            "Clerk has no such user, and neither is there a row: nothing was changed.",
         ),
         "missing_email" => (
             "bad",
