@@ -68,7 +68,15 @@ pub async fn show(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         };
         tokio::join!(serving, watch.run());
     };
-    admin::serve(admin_listener, metrics, readiness, shutdown.clone(), work).await;
+    // Large, and only once.
+    Box::pin(admin::serve(
+        admin_listener,
+        metrics,
+        readiness,
+        shutdown.clone(),
+        work,
+    ))
+    .await;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn percent(share: f64) -> String {
     let percent = (share * 10_000.0).floor() / 100.0;
     if share >= 1.0 {
         "100 %".to_owned()
-    } else if percent >= 99.9 || percent < 1.0 {
+    } else if !(1.0..99.9).contains(&percent) {
         format!("{percent:.2} %")
     } else {
         format!("{percent:.1} %")
