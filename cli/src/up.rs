@@ -309,15 +309,16 @@ async fn with_files(
         path: folder.queue(),
         ladder: ladder.clone(),
     };
-    let result = serve(
+    let serving = serve(
         parts,
         queue.publisher(),
         lanes,
         (file, ladder),
         readiness,
         ready(Ok(true)),
-    )
-    .await;
+    );
+    // Large, and only once.
+    let result = Box::pin(serving).await;
     queue.close().await;
     result
 }
