@@ -5,15 +5,16 @@
 
 const SVG = 'http://www.w3.org/2000/svg'
 const HEIGHT = 168
-const EDGE = { left: 46, right: 8, top: 10, bottom: 22 }
-const HOUR = 3_600_000
+const EDGE = { left: 54, right: 8, top: 10, bottom: 22 }
+const TEN_MINUTES = 600_000
 /** Rows of the table that says the same: five minutes each. */
 const ROW = 300_000
 /** Points that are further apart than this are not joined. */
 const GAP = 30_000
 
 const number = new Intl.NumberFormat('en', { maximumFractionDigits: 1 })
-const rate = (value) => (value >= 10 || value === 0 ? number.format(value) : value.toFixed(2))
+const small = new Intl.NumberFormat('en', { maximumFractionDigits: 2 })
+const rate = (value) => (value >= 10 ? number : small).format(value)
 const span = (seconds) => {
   if (seconds === 0) return '0'
   if (seconds < 0.001) return `${(seconds * 1000).toFixed(2)} ms`
@@ -106,7 +107,10 @@ export class Chart {
     const most = steps.at(-1)
     const now = points.at(-1)?.at ?? Date.now()
     const inner = { width: this.#width - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom }
-    this.x = (at) => EDGE.left + inner.width * (1 - (now - at) / HOUR)
+    // Of the last hour, as much as there is: ten minutes at least, in whole ones.
+    const watched = now - (points[0]?.at ?? now)
+    const minutes = Math.min(60, Math.ceil(Math.max(watched, 1) / TEN_MINUTES) * 10)
+    this.x = (at) => EDGE.left + inner.width * (1 - (now - at) / (minutes * 60_000))
     this.y = (value) => EDGE.top + inner.height * (1 - value / most)
     svg.setAttribute('viewBox', `0 0 ${this.#width} ${HEIGHT}`)
     svg.setAttribute('width', this.#width)
@@ -116,11 +120,11 @@ export class Chart {
       svg.append(element('line', { class: step === 0 ? 'base' : 'grid', x1: EDGE.left, x2: this.#width - EDGE.right, y1: y, y2: y }))
       svg.append(element('text', { class: 'tick', x: EDGE.left - 8, y: y + 3.5, 'text-anchor': 'end' }, spec.write(step)))
     }
-    const every = inner.width < 420 ? 20 : 10
-    for (let minutes = 60 - every; minutes >= 0; minutes -= every) {
-      const x = this.x(now - minutes * 60_000)
-      const anchor = minutes === 0 ? 'end' : 'middle'
-      svg.append(element('text', { class: 'tick', x, y: HEIGHT - 5, 'text-anchor': anchor }, minutes === 0 ? 'now' : `−${minutes} min`))
+    const every = Math.max(2, minutes / (inner.width < 420 ? 3 : 6))
+    for (let ago = Math.floor((minutes - 1) / every) * every; ago >= 0; ago -= every) {
+      const x = this.x(now - ago * 60_000)
+      const anchor = ago === 0 ? 'end' : 'middle'
+      svg.append(element('text', { class: 'tick', x, y: HEIGHT - 5, 'text-anchor': anchor }, ago === 0 ? 'now' : `−${small.format(ago)} min`))
     }
     for (const [place, [field]] of series.entries()) {
       for (const run of this.#runs(field)) {

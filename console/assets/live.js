@@ -105,6 +105,7 @@ export function tail(button) {
   const table = document.querySelector('#ledger')
   const said = document.querySelector('#said')
   const name = button.querySelector('.tail-name')
+  const moment = (row) => row.querySelector('time').dateTime
   const key = (row) => row.querySelector('td:last-child a')?.textContent
   const add = ({ rows: html, count, more }) => {
     const template = document.createElement('template')
@@ -115,11 +116,14 @@ export function tail(button) {
     for (const row of fresh.reverse()) {
       const before = known.get(key(row))
       // The same moment: the page had it from the beginning.
-      if (before?.querySelector('time').dateTime === row.querySelector('time').dateTime) continue
+      if (before && moment(before) === moment(row)) continue
       if (before?.contains(document.activeElement)) continue
       before?.remove()
+      // Each look goes back some seconds: what is older than all that is shown belongs to another page.
+      const older = [...rows.children].find((shown) => moment(shown) <= moment(row))
+      if (!older && rows.children.length > 0) continue
       row.classList.add('fresh')
-      rows.prepend(row)
+      rows.insertBefore(row, older ?? null)
       added += 1
     }
     while (rows.children.length > MOST_ROWS) rows.lastElementChild.remove()
