@@ -711,12 +711,20 @@ const QUIET: [&str; 5] = [
     "sea_orm_migration=warn",
 ];
 
+/// What `RUST_LOG` lets through.
+///
+/// # Errors
+/// It cannot be understood.
+pub fn log_filter(rust_log: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(rust_log).map_err(|error| error.to_string())
+}
+
 /// Sends logs to standard error, filtered by `RUST_LOG`. Call it once, at the start of `main`.
 ///
 /// # Errors
 /// `RUST_LOG` cannot be understood.
 pub fn init_logs(format: LogFormat, rust_log: &str) -> Result<(), String> {
-    let mut filter = EnvFilter::try_new(rust_log).map_err(|error| error.to_string())?;
+    let mut filter = log_filter(rust_log)?;
     for quiet in QUIET {
         filter = filter.add_directive(quiet.parse().expect("a constant directive"));
     }
