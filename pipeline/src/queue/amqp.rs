@@ -14,6 +14,7 @@ mod connection;
 mod consumer;
 mod explain;
 mod gauge;
+pub mod inspect;
 mod letter;
 mod message;
 mod moving;

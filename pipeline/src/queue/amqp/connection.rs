@@ -131,20 +131,31 @@ impl Drop for CutOnDrop {
 pub(super) async fn errand(server: &Server) -> Result<(Connection, CutOnDrop), String> {
     let mut causes = Vec::new();
     for node in server.nodes.in_turn().take(server.nodes.len()) {
-        let link = Link::new();
-        let guard = CutOnDrop(Some(link.clone()));
-        let connecting = connect(server, node, "clerk-sync", &link);
-        match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => return Ok((connection, guard)),
-            Ok(Err(cause)) => causes.push(cause),
-            Err(_) => causes.push(silent(node)),
+        match errand_on(server, node, CONNECT_TIMEOUT).await {
+            Ok(connected) => return Ok(connected),
+            Err(cause) => causes.push(cause),
         }
     }
     Err(causes.join("; "))
 }
 
-fn silent(node: &ServerUrl) -> String {
-    format!("{node} did not answer within {CONNECT_TIMEOUT:?}")
+/// The same on one node, with another patience.
+pub(super) async fn errand_on(
+    server: &Server,
+    node: &ServerUrl,
+    patience: Duration,
+) -> Result<(Connection, CutOnDrop), String> {
+    let link = Link::new();
+    let guard = CutOnDrop(Some(link.clone()));
+    let connecting = connect(server, node, "clerk-sync", &link);
+    match timeout(patience, connecting).await {
+        Ok(connected) => connected.map(|connection| (connection, guard)),
+        Err(_) => Err(silent(node, patience)),
+    }
+}
+
+fn silent(node: &ServerUrl, patience: Duration) -> String {
+    format!("{node} did not answer within {patience:?}")
 }
 
 async fn connect(
@@ -339,7 +350,7 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
         let (connection, events, opened) = tokio::select! {
             established = timeout(CONNECT_TIMEOUT, establish) => match established {
                 Ok(result) => result?,
-                Err(_) => return Err(silent(node)),
+                Err(_) => return Err(silent(node, CONNECT_TIMEOUT)),
             },
             () = self.stop.cancelled() => return Err("stopping".to_owned()),
         };

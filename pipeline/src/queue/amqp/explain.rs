@@ -5,9 +5,12 @@ use std::error::Error as _;
 use lapin::ErrorKind;
 
 /// AMQP's reply code for a login or an access that is refused.
-const ACCESS_REFUSED: u16 = 403;
+pub(super) const ACCESS_REFUSED: u16 = 403;
 /// AMQP's reply code for an exchange or a queue that does not exist.
 pub(super) const NOT_FOUND: u16 = 404;
+/// AMQP's reply code for an object that is there with other arguments, and for arguments that mean
+/// nothing.
+pub(super) const PRECONDITION_FAILED: u16 = 406;
 /// AMQP's reply code for a virtual host that does not exist, or is closed to the user.
 const NOT_ALLOWED: u16 = 530;
 
@@ -31,6 +34,14 @@ pub(super) fn explain(error: &lapin::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The broker's reply code, if the error is a reply of its.
+pub(super) fn code(error: &lapin::Error) -> Option<u16> {
+    match error.kind() {
+        ErrorKind::ProtocolError(reply) => Some(reply.get_id()),
+        _ => None,
+    }
 }
 
 /// Text of an alarm, for an operator.

@@ -18,6 +18,11 @@ impl Nodes {
         &self.0[0]
     }
 
+    /// All, in the order in which they were named.
+    pub fn iter(&self) -> impl Iterator<Item = &ServerUrl> {
+        self.0.iter()
+    }
+
     /// The nodes in turn, round and round, beginning somewhere: of many processes with the same
     /// setting, not all crowd on the first.
     pub(super) fn in_turn(&self) -> impl Iterator<Item = &ServerUrl> {

@@ -1,11 +1,12 @@
 //! The supervised publisher: four confirm channels on a connection of its own.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use futures_util::StreamExt as _;
@@ -182,6 +183,9 @@ pub(super) async fn confirm_channel(connection: &Connection) -> lapin::Result<Ch
     Ok(channel)
 }
 
+/// How much later than its effect a reply of the broker may be told.
+const REPLY_WITHIN: Duration = Duration::from_millis(500);
+
 /// Asks whether messages can be published to an exchange, and publishes none: in a transaction
 /// that is rolled back. A passive declaration would not do: it tells nothing of the right to write,
 /// and from RabbitMQ 4.3.1 on it is refused without a permission on the exchange.
@@ -208,10 +212,17 @@ pub(super) async fn check_exchange(connection: &Connection, exchange: &str) -> R
             }
         }
     };
-    tokio::select! {
+    let mut trouble = pin!(trouble);
+    let error = tokio::select! {
         // First, since it has the broker's reply; the question may only know that it has failed.
         biased;
-        trouble = trouble => Err(trouble),
-        asked = ask => asked.map_err(|error| explain(&error)),
-    }
+        trouble = &mut trouble => return Err(trouble),
+        asked = ask => match asked {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        },
+    };
+    // The reply may be told a moment later.
+    let told = timeout(REPLY_WITHIN, trouble).await;
+    Err(told.unwrap_or_else(|_| explain(&error)))
 }

@@ -12,7 +12,12 @@ use lapin::{
 };
 use tokio::time::timeout;
 
-use super::{Server, connection::errand, explain, moving::DEAD};
+use super::{
+    Server,
+    connection::errand,
+    explain::{PRECONDITION_FAILED, explain},
+    moving::DEAD,
+};
 use crate::queue::{DELIVERY_LIMIT, PARKED_DELIVERY_LIMIT, Topology};
 
 /// Longest wait for the whole of a setup; a fresh quorum queue takes some 10 ms.
@@ -125,7 +130,6 @@ fn note(
     declared: &mut Vec<String>,
     different: &mut Vec<String>,
 ) -> Result<bool, SetupError> {
-    const PRECONDITION_FAILED: u16 = 406;
     let error = match result {
         Ok(()) => {
             declared.push(name);
@@ -144,7 +148,7 @@ fn note(
 
 /// `inequivalent arg 'x-message-ttl' for queue 'clerk.retry.5s' in vhost '/': received '5000' but
 /// current is '6000'`, said the other way round: what was found, and what was wanted.
-fn difference(reply: &str, name: &str) -> String {
+pub(super) fn difference(reply: &str, name: &str) -> String {
     let quoted = |before: &str| {
         let (_, rest) = reply.split_once(before)?;
         // Values stand in quotes; the word none, or a number with its type, may not.
@@ -210,21 +214,21 @@ pub async fn remove(server: &Server) -> Result<(), String> {
     Ok(())
 }
 
-struct Exchange {
-    name: String,
-    kind: ExchangeKind,
-    internal: bool,
-    arguments: FieldTable,
+pub(super) struct Exchange {
+    pub(super) name: String,
+    pub(super) kind: ExchangeKind,
+    pub(super) internal: bool,
+    pub(super) arguments: FieldTable,
 }
 
-struct QueueDefinition {
-    name: String,
-    arguments: FieldTable,
+pub(super) struct QueueDefinition {
+    pub(super) name: String,
+    pub(super) arguments: FieldTable,
     /// Exchange and routing key.
-    bindings: Vec<(String, String)>,
+    pub(super) bindings: Vec<(String, String)>,
 }
 
-fn exchanges(topology: &Topology) -> Vec<Exchange> {
+pub(super) fn exchanges(topology: &Topology) -> Vec<Exchange> {
     let unrouted = topology.unrouted();
     let alternate = || table([("alternate-exchange", text(&unrouted))]);
     let exchange = |name, kind, internal, arguments| Exchange {
@@ -248,7 +252,7 @@ fn exchanges(topology: &Topology) -> Vec<Exchange> {
     ]
 }
 
-fn queues(topology: &Topology) -> Vec<QueueDefinition> {
+pub(super) fn queues(topology: &Topology) -> Vec<QueueDefinition> {
     let ladder = &topology.ladder;
     let apply = QueueDefinition {
         name: topology.apply(),

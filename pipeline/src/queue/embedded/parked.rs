@@ -14,13 +14,17 @@ use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, named_params};
 
 use super::{
-    OpenError,
+    Depths, OpenError,
     dead::{self, DeadRow},
     file::{self, Version},
+    store,
 };
 use crate::{
-    event::EventId,
-    queue::parked::{Fate, Interrupted, Letter, Parked, Place},
+    event::{EventId, Millis},
+    queue::{
+        RetryLadder,
+        parked::{Fate, Interrupted, Letter, Parked, Place},
+    },
 };
 
 /// Rows that are read at a time, and most rows in one transaction: some milliseconds of work.
@@ -73,6 +77,14 @@ impl EmbeddedParked {
             path: path.to_owned(),
             marked: Vec::new(),
         })
+    }
+
+    /// How many events are where in the file, those included that a queue has in hand.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn depths(&self, ladder: &RetryLadder) -> Result<Depths, Interrupted> {
+        store::depths(&self.connection, ladder, Millis::now()).map_err(self.interrupted(0))
     }
 
     fn interrupted(&self, done: u64) -> impl Fn(rusqlite::Error) -> Interrupted + use<> {
