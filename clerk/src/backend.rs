@@ -22,7 +22,7 @@ pub use key::{InstanceKind, SecretKey};
 pub use user::User;
 pub use walk::{ChangedWalk, Walk};
 
-use call::Caller;
+use call::{Caller, Patience};
 
 /// The version of the API that the answers are read as. Webhooks have no such knob.
 pub const API_VERSION: &str = "2026-05-12";
@@ -35,7 +35,7 @@ pub const MAX_IDS: usize = 100;
 #[derive(Clone)]
 pub struct Backend {
     caller: Arc<Caller>,
-    patience: Duration,
+    patience: Patience,
 }
 
 /// In which order to list users, and from where on.
@@ -75,7 +75,10 @@ impl Backend {
     /// # Errors
     /// The system's certificates cannot be read.
     pub fn new(config: BackendConfig) -> Result<Self, ApiError> {
-        let patience = config.patience;
+        let patience = Patience {
+            time: config.patience,
+            repeats: true,
+        };
         let caller = Arc::new(Caller::new(config)?);
         Ok(Self { caller, patience })
     }
@@ -85,6 +88,22 @@ impl Backend {
     #[must_use]
     pub fn with_patience(&self, patience: Duration) -> Self {
         let caller = self.caller.clone();
+        let patience = Patience {
+            time: patience,
+            ..self.patience
+        };
+        Self { caller, patience }
+    }
+
+    /// The same client, for a caller who wants to know how it is now: whatever fails is told, and
+    /// not tried again.
+    #[must_use]
+    pub fn without_repeats(&self) -> Self {
+        let caller = self.caller.clone();
+        let patience = Patience {
+            repeats: false,
+            ..self.patience
+        };
         Self { caller, patience }
     }
 

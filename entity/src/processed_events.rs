@@ -12,6 +12,9 @@ use sea_orm::{DbBackend, DeriveIden, FromQueryResult, prelude::*};
 
 use crate::rows;
 
+/// What the ids of events begin with that `clerk-sync doctor --probe` makes. Svix's never do.
+pub const PROBES: &str = "msg_clerk_sync_";
+
 /// Outcomes of an event that has not been applied, only put aside: it may be claimed again.
 pub const UNAPPLIED: [&str; 2] = ["retried", "dead_lettered"];
 
@@ -281,6 +284,18 @@ fn older_than(select: &mut SelectStatement, place: Option<&Place>) {
     select
         .order_by(Column::ProcessedAt, Order::Desc)
         .order_by(Column::EventId, Order::Desc);
+}
+
+/// The event that was processed last, [`PROBES`] left out: `received_at` and `processed_at`, if there
+/// is any. Served by `processed_events_processed_at_idx`.
+pub fn last(backend: DbBackend) -> SelectStatement {
+    Query::select()
+        .columns([Column::ReceivedAt, Column::ProcessedAt])
+        .from(table(backend))
+        .and_where(Expr::col(Column::EventId).not_like(rows::beginning_with(PROBES)))
+        .order_by(Column::ProcessedAt, Order::Desc)
+        .limit(1)
+        .to_owned()
 }
 
 /// Deletes at most `limit` rows that were processed before `before`, the oldest first.

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use sea_orm::sea_query::{
-    Expr, ExprTrait, Func, InsertStatement, IntoColumnRef, IntoIden, Query,
+    Expr, ExprTrait, Func, InsertStatement, IntoColumnRef, IntoIden, LikeExpr, Query,
     extension::postgres::PgFunc,
 };
 use sea_orm::{DbBackend, Value};
@@ -59,6 +59,20 @@ pub(crate) fn among(backend: DbBackend, column: impl IntoColumnRef, values: &[&s
         }
         _ => Expr::col(column).is_in(values.iter().copied()),
     }
+}
+
+/// A pattern for texts that begin with `prefix`, to the letter: `_` and `%` in it stand for themselves.
+pub(crate) fn beginning_with(prefix: &str) -> LikeExpr {
+    const ESCAPE: char = '!';
+    let mut pattern = String::with_capacity(prefix.len() + 8);
+    for letter in prefix.chars() {
+        if matches!(letter, '_' | '%' | ESCAPE) {
+            pattern.push(ESCAPE);
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    LikeExpr::new(pattern).escape(ESCAPE)
 }
 
 /// An array as PostgreSQL reads it from text. Unlike an array of sea-query's it may have NULLs, and

@@ -4,11 +4,15 @@
 //! in the database as in Rust. Locking this row is locking the user.
 
 use sea_orm::sea_query::{
-    ExprTrait, InsertStatement, OnConflict, Order, Query, SelectStatement, TableRef,
+    DeleteStatement, ExprTrait, InsertStatement, OnConflict, Order, Query, SelectStatement,
+    TableRef,
 };
 use sea_orm::{DbBackend, DeriveIden, FromQueryResult, prelude::*};
 
 use crate::rows;
+
+/// What the ids of users begin with that `clerk-sync doctor --probe` makes. Clerk's never do.
+pub const PROBES: &str = "user_clerk_sync_";
 
 /// The columns.
 #[derive(Clone, Copy, Debug, DeriveIden)]
@@ -163,6 +167,16 @@ pub fn held(backend: DbBackend, clerk_ids: &[&str]) -> SelectStatement {
         .expr(Expr::col(Column::DeletedAt).is_not_null())
         .from(table(backend))
         .and_where(rows::among(backend, Column::ClerkId, clerk_ids))
+        .to_owned()
+}
+
+/// Forgets the tombstones of [`PROBES`] that were deleted before `before`. A worker has no right to
+/// it. Scans the table: for a person's command, not for a process.
+pub fn forget_probes(backend: DbBackend, before: DateTimeUtc) -> DeleteStatement {
+    Query::delete()
+        .from_table(table(backend))
+        .and_where(Expr::col(Column::ClerkId).like(rows::beginning_with(PROBES)))
+        .and_where(Expr::col(Column::DeletedAt).lt(before))
         .to_owned()
 }
 

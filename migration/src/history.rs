@@ -72,6 +72,15 @@ pub async fn pending(db: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
         .collect())
 }
 
+/// Migrations that the database has had and this release does not know: a later one made them.
+/// Changes nothing.
+pub async fn unknown(db: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
+    let known = status(db).await?;
+    let mut applied = applied(db).await?;
+    applied.retain(|name| !known.iter().any(|step| step.name == *name));
+    Ok(applied)
+}
+
 /// Names in the history table; none when there is no such table.
 pub(crate) async fn applied(db: &impl ConnectionTrait) -> Result<Vec<String>, DbErr> {
     if !exists(db).await? {

@@ -20,8 +20,8 @@ mod m0003_bookmarks;
 mod run;
 
 pub use check::{Problem, SchemaErrors, Wanted, check};
-pub use history::{Step, pending, status};
-pub use run::{Report, down, down_with, up, up_with};
+pub use history::{Step, pending, status, unknown};
+pub use run::{Report, adoptable, down, down_with, up, up_with};
 
 /// Why a database could not be migrated or is not fit for use.
 #[derive(Debug, thiserror::Error)]

@@ -52,6 +52,21 @@ pub async fn up_with(
     finish(up_within(&transaction).await, transaction).await
 }
 
+/// Whether [`up`] would take the application's tables as they are; false where it would make them.
+/// Changes nothing.
+///
+/// # Errors
+/// It would refuse them: every problem is named. Or the database's own.
+pub async fn adoptable(db: &DatabaseTransaction, wanted: Wanted) -> Result<bool, MigrateError> {
+    let domain = catalog::domain(db).await?.ok_or(MigrateError::NoSchema)?;
+    if catalog::relation(db, &domain, "users").await?.is_none() {
+        refuse_related_without_users(db, &domain).await?;
+        return Ok(false);
+    }
+    check_in(db, &domain, wanted).await?;
+    Ok(true)
+}
+
 /// Removes what is ours, and tells what that was: the bookkeeping tables, their history, our
 /// indexes, and the schema `clerk_sync` if nothing else is in it. The application's tables and
 /// rows stay.

@@ -143,6 +143,37 @@ impl Database {
 /// # Errors
 /// The URL cannot be understood.
 pub async fn open(url: &ServerUrl, connections: u32, prepare: bool) -> Result<Database, DbErr> {
+    opened(url, connections, prepare, File::Ours).await
+}
+
+/// As [`open`], for whoever only looks: a SQLite file that is not there is not made, and one that is
+/// keeps its journal mode.
+///
+/// # Errors
+/// The URL cannot be understood.
+pub async fn open_to_look(
+    url: &ServerUrl,
+    connections: u32,
+    prepare: bool,
+) -> Result<Database, DbErr> {
+    opened(url, connections, prepare, File::AsItIs).await
+}
+
+/// What becomes of a SQLite file by opening it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum File {
+    /// It is made if need be, with a write-ahead log.
+    Ours,
+    /// Nothing.
+    AsItIs,
+}
+
+async fn opened(
+    url: &ServerUrl,
+    connections: u32,
+    prepare: bool,
+    file: File,
+) -> Result<Database, DbErr> {
     let Prisma { schema, pgbouncer } = driver_url(url, kind(url).map_err(DbErr::Custom)?).1;
     let mut opening = Vec::new();
     if kind(url) == Ok(Kind::Postgres) && (pgbouncer || !prepare) {
@@ -158,7 +189,7 @@ pub async fn open(url: &ServerUrl, connections: u32, prepare: bool) -> Result<Da
     }
     let keep_statements = !pgbouncer && prepare;
     Ok(Database {
-        pool: pool(url, connections, keep_statements).await?,
+        pool: pool(url, connections, keep_statements, file).await?,
         opening: (!opening.is_empty()).then(|| opening.join("; ")),
     })
 }
@@ -169,13 +200,14 @@ pub async fn open(url: &ServerUrl, connections: u32, prepare: bool) -> Result<Da
 /// # Errors
 /// The URL cannot be understood.
 pub async fn connect(url: &ServerUrl, connections: u32) -> Result<DatabaseConnection, DbErr> {
-    pool(url, connections, true).await
+    pool(url, connections, true, File::Ours).await
 }
 
 async fn pool(
     url: &ServerUrl,
     connections: u32,
     keep_statements: bool,
+    file: File,
 ) -> Result<DatabaseConnection, DbErr> {
     let kind = kind(url).map_err(DbErr::Custom)?;
     let (url, Prisma { schema, pgbouncer }) = driver_url(url, kind);
@@ -220,10 +252,14 @@ async fn pool(
                 })
             })
         })
-        .map_sqlx_sqlite_opts(|options| {
+        .map_sqlx_sqlite_opts(move |options| {
+            let options = match file {
+                File::Ours => options
+                    .create_if_missing(true)
+                    .journal_mode(SqliteJournalMode::Wal),
+                File::AsItIs => options.create_if_missing(false),
+            };
             options
-                .create_if_missing(true)
-                .journal_mode(SqliteJournalMode::Wal)
                 // An acknowledged delivery must not outlive its row in a power failure.
                 .synchronous(SqliteSynchronous::Full)
                 .busy_timeout(BUSY_TIMEOUT)

@@ -75,7 +75,7 @@ pub(crate) enum Step {
 }
 
 /// SQLSTATE of a missing right.
-const INSUFFICIENT_PRIVILEGE: &str = "42501";
+pub(crate) const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// What to do about it.
 const GRANT: &str = "run deploy/postgres/roles.sql for the worker's role";
 

@@ -150,7 +150,7 @@ impl Projection {
     }
 
     /// Executes statements that change nothing. Sent together, they are one transaction.
-    async fn plan(&self, statements: &str) -> Result<ExecResult, DbErr> {
+    pub(crate) async fn plan(&self, statements: &str) -> Result<ExecResult, DbErr> {
         let statements = self.db.opened(statements);
         self.db.pool.execute_unprepared(&statements).await
     }

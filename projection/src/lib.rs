@@ -15,6 +15,7 @@ pub mod config;
 pub mod database;
 mod failure;
 mod housekeeping;
+pub mod inspect;
 mod plan;
 mod reduce;
 mod seats;

@@ -19,6 +19,21 @@ pub(crate) fn of_a_batch(backend: DbBackend, grants_credits: bool) -> String {
     if backend != DbBackend::Postgres {
         return look(backend, grants_credits);
     }
+    without_waiting(&batch(backend, grants_credits).join("; "))
+}
+
+/// Each statement that is run with a worker's rights, as a question of its own.
+pub(crate) fn each(backend: DbBackend, grants_credits: bool, before: DateTimeUtc) -> Vec<String> {
+    if backend != DbBackend::Postgres {
+        return vec![look(backend, grants_credits), of_bookmarks(backend)];
+    }
+    let mut plans = batch(backend, grants_credits);
+    plans.push(of(&processed_events::prune(backend, before, 1)));
+    plans.extend(of_each_bookmark(backend));
+    plans.iter().map(|plan| without_waiting(plan)).collect()
+}
+
+fn batch(backend: DbBackend, grants_credits: bool) -> Vec<String> {
     let nobody = user_versions::Row::lock_only(NOBODY);
     let mut plans = vec![
         of(&processed_events::claim(backend, [event()])),
@@ -35,7 +50,7 @@ pub(crate) fn of_a_batch(backend: DbBackend, grants_credits: bool) -> String {
     if grants_credits {
         plans.push(of(&credits::grant([credit()])));
     }
-    without_waiting(&plans.join("; "))
+    plans
 }
 
 /// Whether the ledger could be pruned; on SQLite whoever may look may.
@@ -55,14 +70,17 @@ pub(crate) fn of_bookmarks(backend: DbBackend) -> String {
             .limit(0);
         return backend.build(&look).to_string();
     }
+    without_waiting(&of_each_bookmark(backend).join("; "))
+}
+
+fn of_each_bookmark(backend: DbBackend) -> [String; 4] {
     let now = DateTimeUtc::UNIX_EPOCH;
-    let plans = [
+    [
         of(&bookmarks::find(backend, NOBODY)),
         of(&bookmarks::put(backend, NOBODY, NOBODY, now)),
         of(&bookmarks::put_first(backend, NOBODY, NOBODY, now)),
         of(&bookmarks::remove(backend, NOBODY)),
-    ];
-    without_waiting(&plans.join("; "))
+    ]
 }
 
 /// A statement is planned under the locks that it would run under, and who asks wants to know soon.

@@ -115,15 +115,13 @@ impl Projection {
         if self.instance_noted.get().is_some() {
             return;
         }
-        let Some(event) = batch.applied_event() else {
+        // One that names none, as a probe, tells nothing: the next may.
+        let Some(id) = batch.applied_event().and_then(instance_of) else {
             return;
         };
         if self.instance_noted.set(()).is_err() {
             return;
         }
-        let Some(id) = instance_of(event) else {
-            return;
-        };
         if let Err(unavailable) = self.note_instance(&id).await {
             tracing::debug!(%unavailable, "the Clerk instance cannot be noted");
         }

@@ -32,6 +32,13 @@ pub(super) struct Caller {
     limit: Limit,
 }
 
+/// How long an answer is waited for, and whether it is asked for again meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) time: Duration,
+    pub(super) repeats: bool,
+}
+
 /// A success.
 pub(super) struct Answer {
     pub(super) body: Bytes,
@@ -74,8 +81,8 @@ impl Caller {
     /// Asks until there is an answer, an error that stays, or the end of the caller's patience.
     ///
     /// Every call reads, so repeating one does no harm.
-    pub(super) async fn get(&self, url: Url, patience: Duration) -> Result<Answer, ApiError> {
-        let deadline = Instant::now() + patience;
+    pub(super) async fn get(&self, url: Url, patience: Patience) -> Result<Answer, ApiError> {
+        let deadline = Instant::now() + patience.time;
         let mut delays = ExponentialBuilder::new()
             .with_min_delay(MIN_DELAY)
             .with_max_delay(MAX_DELAY)
@@ -86,7 +93,7 @@ impl Caller {
             self.limit.turn(deadline).await?;
             let error = match self.attempt(url.clone(), deadline).await {
                 Ok(answer) => return Ok(answer),
-                Err(error) if error.is_transient() => error,
+                Err(error) if error.is_transient() && patience.repeats => error,
                 Err(error) => return Err(error),
             };
             let delay = match error.retry_after() {

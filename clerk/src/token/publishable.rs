@@ -9,7 +9,7 @@ use base64::{
 };
 use url::Url;
 
-use crate::cleartext::is_exposed;
+use crate::{backend::InstanceKind, cleartext::is_exposed};
 
 /// Where to find the right key.
 const WHERE: &str = "copy the publishable key (pk_live_… or pk_test_…) from the Clerk dashboard: \
@@ -34,6 +34,16 @@ impl PublishableKey {
     #[must_use]
     pub fn frontend(&self) -> &FrontendApi {
         &self.frontend
+    }
+
+    /// What kind of instance it belongs to.
+    #[must_use]
+    pub fn kind(&self) -> InstanceKind {
+        if self.text.starts_with("pk_live_") {
+            InstanceKind::Production
+        } else {
+            InstanceKind::Development
+        }
     }
 
     /// What distinguishes this instance's cookies from another's on the same domain.
