@@ -1,5 +1,7 @@
 //! Answers, and Clerk's way of saying no.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -17,6 +19,18 @@ pub(crate) struct Answer {
     pub(crate) body: String,
     /// In seconds.
     pub(crate) retry_after: Option<u64>,
+}
+
+/// Dates an answer as a clock does that is so many seconds ahead. What has no date is given the
+/// right one by the server.
+pub(crate) fn dated(mut response: Response<Body>, ahead_s: i64) -> Response<Body> {
+    let now = SystemTime::now();
+    let away = Duration::from_secs(ahead_s.unsigned_abs());
+    let there = if ahead_s < 0 { now - away } else { now + away };
+    let date = HeaderValue::from_str(&httpdate::fmt_http_date(there));
+    let date = date.expect("a date has visible letters only");
+    response.headers_mut().insert(header::DATE, date);
+    response
 }
 
 impl Answer {

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     Endpoint, Failure, Instance,
-    answer::{Answer, Body},
+    answer::{Answer, Body, dated},
     listing::Listing,
     server::HangUp,
 };
@@ -41,7 +41,10 @@ pub(crate) async fn answer(
             }
             Ok(response)
         }
-        None => Ok(respond(instance, endpoint, &request).into_response()),
+        None => {
+            let response = respond(instance, endpoint, &request).into_response();
+            Ok(dated(response, instance.traffic.clock_ahead_s()))
+        }
     }
 }
 

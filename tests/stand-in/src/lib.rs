@@ -304,6 +304,11 @@ impl StandIn {
     pub fn cap_pages(&self, users: usize) {
         self.instance.traffic.cap_pages(users);
     }
+
+    /// Sets the clock of its answers so many seconds ahead of this machine's.
+    pub fn set_clock(&self, ahead_s: i64) {
+        self.instance.traffic.set_clock(ahead_s);
+    }
 }
 
 impl Drop for StandIn {

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -52,6 +52,8 @@ pub(crate) struct Traffic {
     failures: Mutex<VecDeque<Failure>>,
     delay: Mutex<Duration>,
     page_cap: AtomicUsize,
+    /// How far its clock is ahead of the machine's, in seconds.
+    clock_ahead_s: AtomicI64,
 }
 
 impl Traffic {
@@ -64,6 +66,7 @@ impl Traffic {
             failures: Mutex::default(),
             delay: Mutex::default(),
             page_cap: AtomicUsize::new(usize::MAX),
+            clock_ahead_s: AtomicI64::new(0),
         }
     }
 
@@ -107,6 +110,14 @@ impl Traffic {
 
     pub(crate) fn set_delay(&self, delay: Duration) {
         *lock(&self.delay) = delay;
+    }
+
+    pub(crate) fn set_clock(&self, ahead_s: i64) {
+        self.clock_ahead_s.store(ahead_s, Ordering::Relaxed);
+    }
+
+    pub(crate) fn clock_ahead_s(&self) -> i64 {
+        self.clock_ahead_s.load(Ordering::Relaxed)
     }
 
     pub(crate) fn delay(&self) -> Duration {
