@@ -17,6 +17,7 @@ mod backfill;
 mod bench;
 mod data;
 mod dead_letters;
+mod doctor;
 mod fixtures;
 mod migrate;
 mod pages;
@@ -58,6 +59,7 @@ enum Command {
     Setup(setup::SetupArgs),
     Backfill(backfill::BackfillArgs),
     Reconcile(Box<reconcile::ReconcileArgs>),
+    Doctor(Box<doctor::DoctorArgs>),
     Prove(prove::ProveArgs),
     Bench(bench::BenchArgs),
     #[command(subcommand)]
@@ -65,11 +67,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match config::parse::<Cli>() {
-        Ok(cli) => cli,
+    let config::Examined { args: cli, wrong } = match config::examine::<Cli>() {
+        Ok(examined) => examined,
         Err(exit) => return exit,
     };
     match cli.command {
+        Command::Doctor(args) => doctor::run(*args, wrong),
+        // The doctor tells what is wrong with settings; every other command stops at it.
+        _ if !wrong.is_empty() => config::report(&wrong),
         Command::Up(args) => up::run(*args),
         Command::Ingest(args) => config::start(&args.process.clone(), |shutdown| {
             clerk_sync_ingest::process::receive(*args, shutdown)

@@ -22,6 +22,7 @@ mod cluster;
 mod connecting;
 mod console;
 mod dead_letters;
+mod doctor;
 mod door;
 mod faults;
 #[cfg(target_os = "linux")]

@@ -25,6 +25,7 @@ fn help_of_every_command_has_examples() {
         "dead-letters show",
         "dead-letters replay",
         "dead-letters discard",
+        "doctor",
         "prove",
         "bench",
         "bench ingest",

@@ -1,0 +1,165 @@
+//! `clerk-sync doctor`: every dependency and every setting, and the cure for what is wrong.
+//!
+//! All servers are asked at once, each with bounded patience. Nothing is changed anywhere; only with
+//! `--probe` is an event sent, which goes away again.
+
+use std::{process::ExitCode, time::Instant};
+
+use clerk_sync_pipeline::config::WrongSetting;
+
+use crate::data::DataFolder;
+
+mod broker;
+mod clerk;
+mod clock;
+mod database;
+mod depths;
+mod file_queue;
+mod files;
+mod management;
+mod network;
+mod postgres;
+mod report;
+mod settings;
+mod webhook;
+mod wording;
+
+use clerk::NotAsked;
+use database::Origin;
+use report::{Group, Line, Report};
+use settings::Settings;
+
+/// Find out what is wrong, and how to cure it
+///
+/// Asks the settings, the queue, the database, Clerk and the webhook's address, all at once, and
+/// changes nothing. Each line is `ok`, `skipped` (not asked, and why), `warning` or `problem`, with
+/// the cure beneath it.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  clerk-sync doctor
+  clerk-sync doctor --webhook-url https://example.com/api/webhooks/clerk
+  clerk-sync doctor --json --strict
+
+Exit codes: 0 well, or only warnings; 1 a problem, with --strict a warning too;
+64 wrong usage. docs/DOCTOR.md describes each check.")]
+pub(crate) struct DoctorArgs {
+    /// Exit with 1 for a warning, too
+    #[arg(long)]
+    strict: bool,
+    /// As JSON, whose shape docs/DOCTOR.md has
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// `wrong` are the settings that could not be read.
+pub(crate) fn run(args: DoctorArgs, wrong: Vec<WrongSetting>) -> ExitCode {
+    crate::finish(async move {
+        let started = Instant::now();
+        let mut report = Report {
+            groups: Box::pin(examine(&args.settings, &wrong)).await,
+            ..Report::default()
+        };
+        let colour = wording::wants_colour();
+        if !args.json {
+            report
+                .groups
+                .iter()
+                .for_each(|group| wording::tell(group, colour));
+        }
+        report.took = started.elapsed();
+        if args.json {
+            say!("{}", report.json()?);
+        } else {
+            wording::tell_total(&report);
+        }
+        Ok(report.exit_code(args.strict))
+    })
+}
+
+async fn examine(settings: &Settings, wrong: &[WrongSetting]) -> Vec<Group> {
+    let (queue, (database, origin), clerk, webhook) = tokio::join!(
+        queue(settings, wrong),
+        tables(settings, wrong),
+        clerk(settings, wrong),
+        webhook(settings),
+    );
+    let instance = settings.worker.clerk_instance_id.as_deref();
+    let instance = instance.filter(|id| !id.is_empty());
+    let mut groups = vec![settings::judge(settings, wrong), queue, database];
+    groups.push(clerk::judge(
+        clerk,
+        &settings.api.clerk_api_url,
+        instance,
+        &origin,
+    ));
+    groups.push(webhook);
+    groups
+}
+
+/// RabbitMQ where it is named, else the file of `up`.
+async fn queue(settings: &Settings, wrong: &[WrongSetting]) -> Group {
+    match &settings.amqp_url {
+        Some(nodes) => {
+            let server = settings.topology.server(nodes.clone());
+            Box::pin(broker::examine(
+                &server,
+                settings.rabbitmq_management_url.as_ref(),
+            ))
+            .await
+        }
+        None if is_wrong(wrong, "AMQP_URL") => unnamed("rabbitmq", "AMQP_URL"),
+        None => {
+            let path = DataFolder::new(&settings.data).queue();
+            file_queue::examine(&path, &settings.topology.retry_delays)
+        }
+    }
+}
+
+/// The database that is named, else the file of `up`.
+async fn tables(settings: &Settings, wrong: &[WrongSetting]) -> (Group, Origin) {
+    let url = match &settings.database_url {
+        Some(url) => Ok(url.clone()),
+        None if is_wrong(wrong, "DATABASE_URL") => {
+            return (unnamed("database", "DATABASE_URL"), Origin::default());
+        }
+        None => DataFolder::new(&settings.data).tables(),
+    };
+    match url {
+        Ok(url) => Box::pin(database::examine(settings, &url)).await,
+        Err(error) => {
+            let cure = "name another folder with --data or CLERK_SYNC_DATA";
+            let line = Line::problem("file", format!("{error:#}"), cure);
+            (Group::new("database", vec![line]), Origin::default())
+        }
+    }
+}
+
+async fn clerk(settings: &Settings, wrong: &[WrongSetting]) -> Result<clerk::Answer, NotAsked> {
+    match &settings.clerk_secret_key.0 {
+        Some(key) => Ok(Box::pin(clerk::ask(&settings.api.clerk_api_url, key)).await),
+        None if is_wrong(wrong, "CLERK_SECRET_KEY") => Err(NotAsked::Unreadable),
+        None => Err(NotAsked::Unset),
+    }
+}
+
+async fn webhook(settings: &Settings) -> Group {
+    match &settings.webhook_url {
+        Some(url) => webhook::examine(url).await,
+        None => {
+            let text = "no address is given: --webhook-url, WEBHOOK_URL";
+            Group::new("webhook", vec![Line::skipped("webhook", text)])
+        }
+    }
+}
+
+fn is_wrong(wrong: &[WrongSetting], name: &str) -> bool {
+    wrong.iter().any(|wrong| wrong.name == name)
+}
+
+fn unnamed(group: &'static str, setting: &str) -> Group {
+    let text = format!("{setting} cannot be read, see the settings above");
+    Group::new(group, vec![Line::skipped("reachable", text)])
+}
