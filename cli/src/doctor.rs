@@ -3,9 +3,14 @@
 //! All servers are asked at once, each with bounded patience. Nothing is changed anywhere; only with
 //! `--probe` is an event sent, which goes away again.
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
-use clerk_sync_pipeline::config::WrongSetting;
+use anyhow::Context as _;
+use clerk_sync_pipeline::{config::WrongSetting, lifecycle::Shutdown, secret::ServerUrl};
+use clerk_sync_projection::Projection;
 
 use crate::data::DataFolder;
 
@@ -19,6 +24,7 @@ mod files;
 mod management;
 mod network;
 mod postgres;
+mod probe;
 mod report;
 mod settings;
 mod webhook;
@@ -27,7 +33,7 @@ mod wording;
 use clerk::NotAsked;
 use database::Origin;
 use report::{Group, Line, Report};
-use settings::Settings;
+use settings::{Settings, http_url};
 
 /// Find out what is wrong, and how to cure it
 ///
@@ -40,10 +46,18 @@ Examples:
   clerk-sync doctor
   clerk-sync doctor --webhook-url https://example.com/api/webhooks/clerk
   clerk-sync doctor --json --strict
+  clerk-sync doctor --probe https://example.com/api/webhooks/clerk
 
 Exit codes: 0 well, or only warnings; 1 a problem, with --strict a warning too;
 64 wrong usage. docs/DOCTOR.md describes each check.")]
 pub(crate) struct DoctorArgs {
+    /// Also post a signed event of a made-up user here, and follow it to its row and away again. No
+    /// row is left, whatever happens
+    #[arg(long, value_name = "URL", value_parser = http_url)]
+    probe: Option<ServerUrl>,
+    /// How long the probe waits for each step
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = humantime::parse_duration, requires = "probe")]
+    within: Duration,
     /// Exit with 1 for a warning, too
     #[arg(long)]
     strict: bool,
@@ -55,19 +69,27 @@ pub(crate) struct DoctorArgs {
 }
 
 /// `wrong` are the settings that could not be read.
-pub(crate) fn run(args: DoctorArgs, wrong: Vec<WrongSetting>) -> ExitCode {
+pub(crate) fn run(mut args: DoctorArgs, wrong: Vec<WrongSetting>) -> ExitCode {
     crate::finish(async move {
         let started = Instant::now();
+        if args.settings.webhook_url.is_none() {
+            args.settings.webhook_url = args.probe.clone();
+        }
         let mut report = Report {
             groups: Box::pin(examine(&args.settings, &wrong)).await,
             ..Report::default()
         };
         let colour = wording::wants_colour();
-        if !args.json {
-            report
-                .groups
-                .iter()
-                .for_each(|group| wording::tell(group, colour));
+        let tell = |group: &Group| {
+            if !args.json {
+                wording::tell(group, colour);
+            }
+        };
+        report.groups.iter().for_each(tell);
+        if let Some(url) = &args.probe {
+            let probe = Box::pin(probe(&args, url, &wrong, &report)).await?;
+            tell(&probe);
+            report.groups.push(probe);
         }
         report.took = started.elapsed();
         if args.json {
@@ -77,6 +99,27 @@ pub(crate) fn run(args: DoctorArgs, wrong: Vec<WrongSetting>) -> ExitCode {
         }
         Ok(report.exit_code(args.strict))
     })
+}
+
+/// Sends the probe. From here on a signal does not end this process: it ends the probe.
+async fn probe(
+    args: &DoctorArgs,
+    url: &ServerUrl,
+    wrong: &[WrongSetting],
+    report: &Report,
+) -> anyhow::Result<Group> {
+    let shutdown = Shutdown::on_signals().context("signals cannot be heard")?;
+    let database = if report.groups.iter().any(database::is_to_be_asked) {
+        tables_of_probe(&args.settings, wrong).await
+    } else {
+        None
+    };
+    Ok(probe::run(&args.settings, url, database, args.within, &shutdown).await)
+}
+
+async fn tables_of_probe(settings: &Settings, wrong: &[WrongSetting]) -> Option<Projection> {
+    let url = named_tables(settings, wrong)?.ok()?;
+    database::open(settings, &url).await.ok()
 }
 
 async fn examine(settings: &Settings, wrong: &[WrongSetting]) -> Vec<Group> {
@@ -118,18 +161,20 @@ async fn queue(settings: &Settings, wrong: &[WrongSetting]) -> Group {
     }
 }
 
-/// The database that is named, else the file of `up`.
+/// The database that is named, else the file of `up`; `None` where the name cannot be read.
+fn named_tables(settings: &Settings, wrong: &[WrongSetting]) -> Option<anyhow::Result<ServerUrl>> {
+    match &settings.database_url {
+        Some(url) => Some(Ok(url.clone())),
+        None if is_wrong(wrong, "DATABASE_URL") => None,
+        None => Some(DataFolder::new(&settings.data).tables()),
+    }
+}
+
 async fn tables(settings: &Settings, wrong: &[WrongSetting]) -> (Group, Origin) {
-    let url = match &settings.database_url {
-        Some(url) => Ok(url.clone()),
-        None if is_wrong(wrong, "DATABASE_URL") => {
-            return (unnamed("database", "DATABASE_URL"), Origin::default());
-        }
-        None => DataFolder::new(&settings.data).tables(),
-    };
-    match url {
-        Ok(url) => Box::pin(database::examine(settings, &url)).await,
-        Err(error) => {
+    match named_tables(settings, wrong) {
+        None => (unnamed("database", "DATABASE_URL"), Origin::default()),
+        Some(Ok(url)) => Box::pin(database::examine(settings, &url)).await,
+        Some(Err(error)) => {
             let cure = "name another folder with --data or CLERK_SYNC_DATA";
             let line = Line::problem("file", format!("{error:#}"), cure);
             (Group::new("database", vec![line]), Origin::default())

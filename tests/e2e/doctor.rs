@@ -19,6 +19,7 @@ mod broker;
 mod clerk;
 mod database;
 mod management;
+mod probe;
 mod report;
 mod settings;
 mod webhook;
