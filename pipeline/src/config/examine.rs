@@ -177,10 +177,11 @@ fn read<T: FromArgMatches>(
             } else {
                 Excuse::Environment
             };
+            // Without its bad value a setting that must be there is missing: that is told already.
+            let told = excused.iter().any(|(told, _)| *told == id);
             progress |= excused.insert((id.clone(), excuse));
             *chosen = std::mem::take(chosen).mut_arg(id, |arg| excuse.apply(arg));
-            // Without its bad value a setting that must be there is missing: that is told already.
-            if !wrong.iter().any(|told| told.name == problem.name) {
+            if !told {
                 wrong.push(problem);
             }
         }
