@@ -70,13 +70,17 @@ pub(crate) struct DoctorArgs {
 
 /// `wrong` are the settings that could not be read.
 pub(crate) fn run(mut args: DoctorArgs, wrong: Vec<WrongSetting>) -> ExitCode {
-    crate::finish(async move {
+    crate::finish_itself(async move {
         let started = Instant::now();
+        let shutdown = Shutdown::on_signals().context("signals cannot be heard")?;
         if args.settings.webhook_url.is_none() {
             args.settings.webhook_url = args.probe.clone();
         }
         let mut report = Report {
-            groups: Box::pin(examine(&args.settings, &wrong)).await,
+            groups: crate::unless_stopped(&shutdown, async {
+                Ok(Box::pin(examine(&args.settings, &wrong)).await)
+            })
+            .await?,
             ..Report::default()
         };
         let colour = wording::wants_colour();
@@ -87,7 +91,7 @@ pub(crate) fn run(mut args: DoctorArgs, wrong: Vec<WrongSetting>) -> ExitCode {
         };
         report.groups.iter().for_each(tell);
         if let Some(url) = &args.probe {
-            let probe = Box::pin(probe(&args, url, &wrong, &report)).await?;
+            let probe = Box::pin(probe(&args, url, &wrong, &report, &shutdown)).await;
             tell(&probe);
             report.groups.push(probe);
         }
@@ -101,20 +105,20 @@ pub(crate) fn run(mut args: DoctorArgs, wrong: Vec<WrongSetting>) -> ExitCode {
     })
 }
 
-/// Sends the probe. From here on a signal does not end this process: it ends the probe.
+/// Sends the probe. A signal ends it, and it cleans up.
 async fn probe(
     args: &DoctorArgs,
     url: &ServerUrl,
     wrong: &[WrongSetting],
     report: &Report,
-) -> anyhow::Result<Group> {
-    let shutdown = Shutdown::on_signals().context("signals cannot be heard")?;
+    shutdown: &Shutdown,
+) -> Group {
     let database = if report.groups.iter().any(database::is_to_be_asked) {
         tables_of_probe(&args.settings, wrong).await
     } else {
         None
     };
-    Ok(probe::run(&args.settings, url, database, args.within, &shutdown).await)
+    probe::run(&args.settings, url, database, args.within, shutdown).await
 }
 
 async fn tables_of_probe(settings: &Settings, wrong: &[WrongSetting]) -> Option<Projection> {
