@@ -69,7 +69,7 @@ impl Accounts {
         }
         let held = self.one(&user_versions::held(backend, &[clerk_id])).await?;
         match held {
-            Some(row) if row.try_get_by_index(2)? => Ok(Known::Deleted),
+            Some(row) if row.try_get_by("is_tombstone")? => Ok(Known::Deleted),
             Some(_) | None => Ok(Known::Nothing),
         }
     }

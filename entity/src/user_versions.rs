@@ -157,14 +157,13 @@ pub fn ends(backend: DbBackend, limit: u64) -> [SelectStatement; 2] {
     })
 }
 
-/// What is held of these users: `clerk_id`, `updated_at_ms`, `occurred_at_ms`, and whether it is a
-/// tombstone.
+/// What is held of these users: `clerk_id`, `updated_at_ms`, `occurred_at_ms`, `is_tombstone`.
 ///
 /// Served by the primary key.
 pub fn held(backend: DbBackend, clerk_ids: &[&str]) -> SelectStatement {
     Query::select()
         .columns([Column::ClerkId, Column::UpdatedAtMs, Column::OccurredAtMs])
-        .expr(Expr::col(Column::DeletedAt).is_not_null())
+        .expr_as(Expr::col(Column::DeletedAt).is_not_null(), "is_tombstone")
         .from(table(backend))
         .and_where(rows::among(backend, Column::ClerkId, clerk_ids))
         .to_owned()
