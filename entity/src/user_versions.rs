@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(
             Postgres.build(&held(Postgres, &["user_a", "user_b"])).sql,
             [
-                r#"SELECT "clerk_id", "updated_at_ms", "occurred_at_ms", "deleted_at" IS NOT NULL"#,
+                r#"SELECT "clerk_id", "updated_at_ms", "occurred_at_ms", "deleted_at" IS NOT NULL AS "is_tombstone""#,
                 r#"FROM "clerk_sync"."user_versions" WHERE "clerk_id" = ANY(CAST($1 AS text[]))"#,
             ]
             .join(" ")
