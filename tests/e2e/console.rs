@@ -617,7 +617,7 @@ async fn as_a_process_of_its_own_it_wants_a_token_and_says_what_it_does_not_know
     let (status, _, said) = run("clerk-sync", &["console"], &env).await;
     assert_eq!(status.code(), Some(64), "{said}");
     assert!(
-        said.contains("CONSOLE_TOKEN (--console-token) is not set"),
+        said.contains("CONSOLE_TOKEN (--console-token): it is not set"),
         "{said}"
     );
     env.insert("CONSOLE_TOKEN", "short".to_owned());

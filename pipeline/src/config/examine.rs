@@ -243,7 +243,7 @@ fn described(
         .map(|arg| {
             let reason = if is_missing {
                 let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-                format!("it is not set; {help}")
+                format!("it is not set. {help}")
             } else {
                 reason(error)
             };
