@@ -100,7 +100,7 @@ process() {
         parent=$(sed -n 's/^PPid:\t//p' "/proc/$pid/status" 2>/dev/null) || continue
         if is_process "$parent" "$1" "$2"; then continue; fi
         echo "$pid"
-        return
+        return 0 # in a trap a bare one returns what ended the script
     done
 }
 

@@ -127,7 +127,7 @@ start_native_rabbitmq() {
 kill_native_rabbitmq() {
     local pid
     pid=$(server_pid rabbitmq)
-    if [[ -z $pid ]]; then return; fi
+    if [[ -z $pid ]]; then return 0; fi
     kill -KILL "$pid" 2>/dev/null || true
     wait_for "$stop_seconds" '' are_dead "$pid" || die "RabbitMQ's process $pid does not die"
 }
