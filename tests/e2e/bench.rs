@@ -172,7 +172,7 @@ async fn bench_e2e_finds_every_accepted_event_in_the_tables() {
         "--rounds",
         "1",
         "--seconds",
-        "1",
+        "3",
         "--connections",
         "4",
     ];
@@ -190,7 +190,7 @@ async fn bench_embedded_finds_every_accepted_event_in_the_file() {
         "--rounds",
         "1",
         "--seconds",
-        "1",
+        "3",
         "--connections",
         "4",
     ];
