@@ -178,9 +178,9 @@ async fn bench_e2e_finds_every_accepted_event_in_the_tables() {
     ];
     let args = [&args[..], &["--events", "200", "--rate", "50"]].concat();
     let runs = bench(&args, &["as fast as it goes", "50 /s offered"]).await;
-    // Every row was seen, but those of the warm-up.
+    // Every row was seen, but those of the second of warm-up.
     let seen = runs[1]["latency"]["count"].as_u64().unwrap();
-    assert!(seen <= 50 && seen + 50 >= audited(&runs[1], "accepted"));
+    assert!(seen <= 150 && seen + 50 >= audited(&runs[1], "accepted"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

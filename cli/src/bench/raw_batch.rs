@@ -110,9 +110,12 @@ pub(super) async fn consume(
 ) -> anyhow::Result<()> {
     let broker = (raw_publish::connect(broker).await?, broker.topology.apply());
     let mut tasks: JoinSet<anyhow::Result<Infallible>> = JoinSet::new();
+    // Kept open until the connection closes them: one that closes by itself is in its way.
+    let mut channels = Vec::with_capacity(lanes);
     for _ in 0..lanes {
         let connection = PgConnection::connect(database.expose().as_str()).await?;
         let mut consumer = RawConsumer::start(&broker.0, &broker.1, batch).await?;
+        channels.push(consumer.channel());
         let (stock, applied) = (stock.clone(), applied.clone());
         tasks.spawn(async move {
             let mut lane = Lane { connection, stock };
@@ -141,6 +144,7 @@ pub(super) async fn consume(
     }
     tasks.shutdown().await;
     broker.0.close(200, "done".into()).await?;
+    drop(channels);
     Ok(())
 }
 

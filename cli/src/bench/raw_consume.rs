@@ -53,6 +53,11 @@ impl RawConsumer {
         })
     }
 
+    /// Its channel. The last one to hold it closes it.
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     /// The next message, and those that are there already, up to a batch of them.
     pub(super) async fn batch(&mut self) -> anyhow::Result<Vec<Letter>> {
         let first = self.deliveries.next().await;
