@@ -7,7 +7,10 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::{
-    dead_letters::site::{On, Site},
+    dead_letters::{
+        on_both_queues,
+        site::{On, Site},
+    },
     harness::{
         SOON,
         clerk::{Letter, created, deleted, event, updated, user},
@@ -19,23 +22,6 @@ use crate::{
 use browser::{Browser, TOKEN, form, hidden, sent};
 
 mod browser;
-
-macro_rules! on_both_queues {
-    ($($test:ident)+) => {
-        mod on_rabbitmq {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $test() {
-                super::$test(super::On::RabbitMq).await;
-            })+
-        }
-        mod on_the_file {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $test() {
-                super::$test(super::On::File).await;
-            })+
-        }
-    };
-}
 
 on_both_queues! {
     the_overview_goes_on_by_itself

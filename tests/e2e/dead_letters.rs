@@ -37,7 +37,7 @@ macro_rules! on_both_queues {
         }
     };
 }
-use on_both_queues;
+pub(crate) use on_both_queues;
 
 on_both_queues! {
     what_is_cured_on_the_ladder_is_applied_by_the_next_attempt

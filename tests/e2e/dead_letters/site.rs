@@ -78,25 +78,24 @@ impl Site {
 
     /// Starts the process again, without a setting.
     pub(crate) async fn reopen_without(self, setting: &'static str) -> Self {
-        let Self { mut env, up, .. } = self;
-        up.stop().await;
-        env.remove(setting);
-        let up = Process::start("clerk-sync", &["up"], &env);
-        let url = up.webhook_url().await;
-        up.ready().await;
-        Self {
-            env,
-            up,
-            url,
-            ..self
-        }
+        self.reopen(|env| {
+            env.remove(setting);
+        })
+        .await
     }
 
     /// Starts the process again, with a setting.
     pub(crate) async fn reopen_with(self, setting: &'static str, value: &str) -> Self {
+        self.reopen(|env| {
+            env.insert(setting, value.to_owned());
+        })
+        .await
+    }
+
+    async fn reopen(self, change: impl FnOnce(&mut Env)) -> Self {
         let Self { mut env, up, .. } = self;
         up.stop().await;
-        env.insert(setting, value.to_owned());
+        change(&mut env);
         let up = Process::start("clerk-sync", &["up"], &env);
         let url = up.webhook_url().await;
         up.ready().await;
