@@ -4,7 +4,7 @@ use clerk_sync_entity::{accounts::Account, processed_events::Row, user_versions,
 use maud::{Markup, html};
 
 use crate::{
-    events::line,
+    events::{columns, line},
     form,
     frame::hidden,
     ledger,
@@ -75,14 +75,7 @@ fn table(rows: &[Row]) -> Markup {
         div.table-scroll {
             table.ledger {
                 caption.visually-hidden { "Events of this user, the newest first" }
-                thead { tr {
-                    th scope="col" { "Handled" }
-                    th scope="col" { "Type" }
-                    th scope="col" { "Outcome" }
-                    th scope="col" { "User" }
-                    th.number scope="col" { "Latency" }
-                    th scope="col" { "Event" }
-                } }
+                (columns())
                 tbody { @for row in rows { (line(row)) } }
             }
         }

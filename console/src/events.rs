@@ -93,16 +93,7 @@ pub(crate) async fn page(reader: &Reader, fields: &Fields, csrf: &str) -> Result
         div.table-scroll #ledger hidden[found.rows.is_empty()] {
             table.ledger {
                 caption.visually-hidden { "Events, the newest first" }
-                thead {
-                    tr {
-                        th scope="col" { "Handled" }
-                        th scope="col" { "Type" }
-                        th scope="col" { "Outcome" }
-                        th scope="col" { "User" }
-                        th.number scope="col" { "Latency" }
-                        th scope="col" { "Event" }
-                    }
-                }
+                (columns())
                 tbody #rows { @for row in &found.rows { (line(row)) } }
             }
         }
@@ -201,6 +192,20 @@ fn nothing(search: &Search) -> Markup {
                 p { "Nothing in the ledger is like that. An event that still waits in the queue is not in the ledger yet." }
             }
         }
+    }
+}
+
+/// The heads of the columns of a [`line`].
+pub(crate) fn columns() -> Markup {
+    html! {
+        thead { tr {
+            th scope="col" { "Handled" }
+            th scope="col" { "Type" }
+            th scope="col" { "Outcome" }
+            th scope="col" { "User" }
+            th.number scope="col" { "Latency" }
+            th scope="col" { "Event" }
+        } }
     }
 }
 
