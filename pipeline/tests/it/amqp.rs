@@ -11,7 +11,7 @@ use clerk_sync_pipeline::{
     Event, EventId, EventType, Millis,
     admin::Readiness,
     queue::{
-        Consume as _, Failure, Reason, Rung, Settlement, Topology,
+        BatchLimits, Consume as _, Failure, Reason, Rung, Settlement, Topology,
         amqp::{self, AmqpConsumer, AmqpConsumers, AmqpParked, AmqpPublisher, Server},
     },
     telemetry::Metrics,
@@ -307,6 +307,69 @@ async fn what_follows_a_settle_that_was_given_up_settles_only_itself() {
     }
     drop(consumer);
     queue.remove().await;
+}
+
+/// Two lanes of half-empty batches would cost twice as much.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_gets_nothing_before_the_one_before_it_is_full() {
+    let mut queue = RabbitMq::new().await;
+    let publisher = queue.publisher().await;
+    let mut second = queue.consumers(2).await;
+    let mut first = second.remove(0);
+    let mut second = second.remove(0);
+    let batch = |events: usize| BatchLimits {
+        events,
+        linger: contract::NEVER,
+    };
+    // The second consumes before the first, so that it is no matter of who came first.
+    contract::publish(&publisher, &["msg_early"]).await;
+    let early = contract::one(&mut second).await;
+    contract::settle(&mut second, early, Settlement::Done).await;
+    let full = usize::from(PREFETCH);
+    let ids: Vec<String> = (0..full + 10).map(|n| format!("msg_{n}")).collect();
+    let publish = async {
+        consumers_of(&queue.server.topology.apply(), 2).await;
+        // One by one: they would be shared evenly.
+        for id in &ids {
+            contract::publish(&publisher, &[id]).await;
+        }
+    };
+    let (in_first, in_second) = within("both lanes' batches", async {
+        let (in_first, in_second, ()) = tokio::join!(
+            first.next_batch(batch(full)),
+            second.next_batch(batch(10)),
+            publish
+        );
+        (in_first, in_second)
+    })
+    .await;
+    assert_eq!(contract::ids(&in_first), ids[..full]);
+    assert_eq!(contract::ids(&in_second), ids[full..]);
+    drop((first, second));
+    queue.remove().await;
+}
+
+/// Waits until a queue has so many consumers.
+async fn consumers_of(queue: &str, wanted: u32) {
+    let url = amqp_url();
+    let connection = Connection::connect(url.as_str(), ConnectionProperties::default());
+    let connection = connection.await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    within("the consumers", async {
+        loop {
+            let declared = channel.queue_declare(queue.into(), options, FieldTable::default());
+            if declared.await.unwrap().consumer_count() == wanted {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+    connection.close(200, "seen".into()).await.unwrap();
 }
 
 fn dead_letter(message: BasicGetMessage) -> DeadLetter {

@@ -103,7 +103,7 @@ const GENEROUS: Duration = Duration::from_secs(15);
 const SILENCE: Duration = Duration::from_millis(700);
 
 const SOON: Duration = Duration::from_millis(5);
-const NEVER: Duration = Duration::from_secs(3600);
+pub(crate) const NEVER: Duration = Duration::from_secs(3600);
 
 /// The ladder of every queue here.
 pub(crate) fn ladder() -> RetryLadder {
