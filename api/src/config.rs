@@ -10,11 +10,10 @@ use clerk_sync_clerk::{
     },
 };
 use clerk_sync_ingest::PortLimits;
-use clerk_sync_pipeline::{config::ProcessArgs, secret::ServerUrl, telemetry::Metrics};
+use clerk_sync_pipeline::{config::ProcessArgs, telemetry::Metrics};
 use clerk_sync_projection::{
-    MissingEmail, Projection, ProjectionConfig,
-    change::Rules,
-    config::{SessionArgs, database_url},
+    Projection,
+    config::{DatabaseArgs, ProjectionArgs},
     database::Database,
 };
 
@@ -31,36 +30,30 @@ pub const CONNECTIONS: u32 = 8;
 
 /// Answers applications: who is signed in, with the user's row
 #[derive(Clone, Debug, clap::Parser)]
-#[command(name = "clerk-sync-api", version)]
+#[command(
+    name = "clerk-sync-api",
+    version,
+    mut_arg("clerk_instance_id", |arg| arg.help(
+        "The only Clerk instance whose users are applied (ins_…). Unset: the one that a command \
+         has made sure of, if any"
+    )),
+    mut_arg("missing_email", |arg| arg.help(
+        "A user without any address: refuse it, or write `<clerk id>@no-email.invalid`"
+    ))
+)]
 pub struct Args {
     /// Address of the API's port
     #[arg(long, env, default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
     pub listen: SocketAddr,
-    /// The application's database: postgres://… or sqlite:…
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
-    pub database_url: ServerUrl,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
-    pub session: SessionArgs,
+    pub database: DatabaseArgs,
     /// Secret key of the Clerk instance (sk_live_…), from the dashboard: Configure, API keys
     #[arg(long, env, hide_env_values = true, value_name = "KEY")]
     pub clerk_secret_key: SecretKey,
-    /// The only Clerk instance whose users are applied (ins_…). Unset: the one that a command has
-    /// made sure of, if any
-    #[arg(long, env, value_name = "ID")]
-    pub clerk_instance_id: Option<String>,
-    /// Credits granted to a new user, once. 0 grants none
-    #[arg(long, env, default_value_t = 0, value_name = "AMOUNT", value_parser = clap::value_parser!(i32).range(0..))]
-    pub initial_credits: i32,
-    /// A user without any address: refuse it, or write `<clerk id>@no-email.invalid`
-    #[arg(
-        long,
-        env,
-        default_value = "dead-letter",
-        value_enum,
-        ignore_case = true
-    )]
-    pub missing_email: MissingEmail,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub projection: ProjectionArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
     pub port: PortLimits,
@@ -75,18 +68,6 @@ pub struct Args {
 impl AsRef<ProcessArgs> for Args {
     fn as_ref(&self) -> &ProcessArgs {
         &self.process
-    }
-}
-
-impl Args {
-    pub(crate) fn projection(&self) -> ProjectionConfig {
-        ProjectionConfig {
-            rules: Rules {
-                missing_email: self.missing_email,
-                instance_id: self.clerk_instance_id.clone().filter(|id| !id.is_empty()),
-            },
-            initial_credits: self.initial_credits,
-        }
     }
 }
 

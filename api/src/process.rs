@@ -9,7 +9,7 @@ use clerk_sync_pipeline::{
     lifecycle::Shutdown,
     telemetry::Metrics,
 };
-use clerk_sync_projection::{Projection, database};
+use clerk_sync_projection::Projection;
 
 use crate::config::{Args, CONNECTIONS};
 
@@ -28,19 +28,16 @@ pub async fn answer(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         .bind_admin()
         .await
         .map_err(anyhow::Error::msg)?;
-    let prepare = args.session.database_prepared_statements;
-    let db = database::open(&args.database_url, CONNECTIONS, prepare)
-        .await
-        .context("DATABASE_URL")?;
-    let (limits, config) = (args.port, args.projection());
-    let projection = Projection::new(db.clone(), config, metrics.clone());
+    let db = args.database.open(CONNECTIONS).await;
+    let db = db.context("DATABASE_URL")?;
+    let projection = Projection::new(db.clone(), args.projection.config(), metrics.clone());
     watch_database(&projection, &readiness);
     let api = args
         .api
         .build(&args.clerk_secret_key, db, projection, metrics.clone())?;
     api.watch(&readiness);
     let work = async {
-        clerk_sync_ingest::serve(api.clone(), limits, listener, shutdown.clone()).await;
+        clerk_sync_ingest::serve(api.clone(), args.port, listener, shutdown.clone()).await;
         api.close().await;
     };
     admin::serve(admin_listener, metrics, readiness, shutdown.clone(), work).await;

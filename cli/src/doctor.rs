@@ -133,13 +133,11 @@ async fn examine(settings: &Settings, wrong: &[WrongSetting]) -> Vec<Group> {
         clerk(settings, wrong),
         webhook(settings),
     );
-    let instance = settings.worker.clerk_instance_id.as_deref();
-    let instance = instance.filter(|id| !id.is_empty());
     let mut groups = vec![settings::judge(settings, wrong), queue, database];
     groups.push(clerk::judge(
         clerk,
         &settings.api.clerk_api_url,
-        instance,
+        settings.worker.projection.instance(),
         &origin,
     ));
     groups.push(webhook);

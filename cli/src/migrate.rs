@@ -3,11 +3,10 @@
 use std::process::ExitCode;
 
 use clerk_sync_migration as migration;
-use clerk_sync_pipeline::secret::ServerUrl;
-use clerk_sync_projection::{
-    config::{SessionArgs, database_url},
-    database::{self, Database},
-};
+use clerk_sync_projection::{config::DatabaseArgs, database::Database};
+
+/// Database connections: everything is one transaction; one to spare.
+const CONNECTIONS: u32 = 2;
 
 /// Make, look at, or take away the tables
 #[derive(clap::Subcommand)]
@@ -26,15 +25,6 @@ pub(crate) enum MigrateCommand {
 }
 
 #[derive(clap::Args)]
-pub(crate) struct DatabaseArgs {
-    /// The application's database: postgres://… or sqlite:…
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
-    database_url: ServerUrl,
-    #[command(flatten)]
-    session: SessionArgs,
-}
-
-#[derive(clap::Args)]
 pub(crate) struct DownArgs {
     #[command(flatten)]
     database: DatabaseArgs,
@@ -46,18 +36,11 @@ pub(crate) struct DownArgs {
 pub(crate) fn run(command: MigrateCommand) -> ExitCode {
     crate::finish(async {
         match command {
-            MigrateCommand::Up(args) => up(&args.connect().await?).await,
-            MigrateCommand::Status(args) => status(&args.connect().await?).await,
+            MigrateCommand::Up(args) => up(&args.open(CONNECTIONS).await?).await,
+            MigrateCommand::Status(args) => status(&args.open(CONNECTIONS).await?).await,
             MigrateCommand::Down(args) => down(args).await,
         }
     })
-}
-
-impl DatabaseArgs {
-    async fn connect(&self) -> anyhow::Result<Database> {
-        let prepare = self.session.database_prepared_statements;
-        Ok(database::open(&self.database_url, 2, prepare).await?)
-    }
 }
 
 async fn up(db: &Database) -> anyhow::Result<ExitCode> {
@@ -101,7 +84,7 @@ async fn down(args: DownArgs) -> anyhow::Result<ExitCode> {
         "this forgets every version and every deleted user that was seen: events that are \
          delivered again could bring old values and deleted users back. Add --yes if that is meant",
     );
-    let db = args.database.connect().await?;
+    let db = args.database.open(CONNECTIONS).await?;
     let removed = migration::down_with(&db.pool, db.opening()).await?;
     if removed.is_empty() {
         say!("nothing of ours was there");

@@ -9,10 +9,8 @@ use clerk_sync_clerk::backend::{
 };
 use clerk_sync_pipeline::{Millis, retry::Backoff, secret::ServerUrl, telemetry::Metrics};
 use clerk_sync_projection::{
-    MissingEmail, Projection, ProjectionConfig, Snapshot, SnapshotOutcome, Unavailable,
-    change::Rules,
-    config::{SessionArgs, database_url},
-    database,
+    Projection, Snapshot, SnapshotOutcome, Unavailable,
+    config::{ProjectionArgs, SessionArgs, database_url},
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, sleep};
@@ -34,25 +32,22 @@ pub(crate) const BATCH: usize = 250;
 
 /// The two sides' settings.
 #[derive(Clone, clap::Args)]
+#[command(
+    next_help_heading = "Clerk",
+    mut_arg("clerk_instance_id", |arg| arg.help_heading("Clerk").help(
+        "The only Clerk instance that the rows may be of (ins_…)"
+    )),
+    mut_arg("missing_email", |arg| arg.help(
+        "A user without any address: count it, or write `<clerk id>@no-email.invalid`"
+    ))
+)]
 pub(crate) struct SidesArgs {
     /// The Clerk instance's secret key: sk_live_… or sk_test_…
-    #[arg(
-        long,
-        env,
-        hide_env_values = true,
-        value_name = "KEY",
-        help_heading = "Clerk"
-    )]
+    #[arg(long, env, hide_env_values = true, value_name = "KEY")]
     clerk_secret_key: SecretKey,
     /// Where Clerk's Backend API is
-    #[arg(long, env, default_value = DEFAULT_API_URL, value_name = "URL", help_heading = "Clerk")]
+    #[arg(long, env, default_value = DEFAULT_API_URL, value_name = "URL")]
     clerk_api_url: ApiUrl,
-    /// The only Clerk instance that the rows may be of (ins_…)
-    #[arg(long, env, value_name = "ID", help_heading = "Clerk")]
-    clerk_instance_id: Option<String>,
-    /// From now on the rows are of this key's instance, whichever they came from
-    #[arg(long, help_heading = "Clerk")]
-    adopt_instance: bool,
     /// The application's database: postgres://… or sqlite:…
     #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url, help_heading = "Database")]
     database_url: Option<ServerUrl>,
@@ -61,19 +56,11 @@ pub(crate) struct SidesArgs {
     data: PathBuf,
     #[command(flatten)]
     session: SessionArgs,
-    /// Credits granted to a new user, once. 0 grants none
-    #[arg(long, env, default_value_t = 0, value_name = "AMOUNT", value_parser = clap::value_parser!(i32).range(0..), help_heading = "Database")]
-    initial_credits: i32,
-    /// A user without any address: count it, or write `<clerk id>@no-email.invalid`
-    #[arg(
-        long,
-        env,
-        default_value = "dead-letter",
-        value_enum,
-        ignore_case = true,
-        help_heading = "Database"
-    )]
-    missing_email: MissingEmail,
+    #[command(flatten, next_help_heading = "Database")]
+    projection: ProjectionArgs,
+    /// From now on the rows are of this key's instance, whichever they came from
+    #[arg(long, help_heading = "Clerk")]
+    adopt_instance: bool,
 }
 
 impl SidesArgs {
@@ -84,24 +71,15 @@ impl SidesArgs {
             Some(url) => url.clone(),
             None => DataFolder::new(&self.data).existing_tables()?,
         };
-        let prepare = self.session.database_prepared_statements;
-        let db = database::open(&url, CONNECTIONS, prepare)
-            .await
-            .context("DATABASE_URL")?;
-        let config = ProjectionConfig {
-            rules: Rules {
-                missing_email: self.missing_email,
-                instance_id: None,
-            },
-            initial_credits: self.initial_credits,
-        };
+        let db = self.session.open(&url, CONNECTIONS).await;
+        let db = db.context("DATABASE_URL")?;
+        let config = self.projection.config_of_any_instance();
         let mut api = BackendConfig::in_the_background(self.clerk_secret_key.clone());
         api.api_url = self.clerk_api_url.clone();
-        let configured = self.clerk_instance_id.clone().filter(|id| !id.is_empty());
         Ok(Unchecked {
             backend: Backend::new(api)?,
             projection: Projection::new(db, config, metrics),
-            configured,
+            configured: self.projection.instance().map(str::to_owned),
             adopt: self.adopt_instance,
         })
     }

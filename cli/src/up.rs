@@ -187,15 +187,13 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         .map_err(anyhow::Error::msg)?;
     let metrics = Arc::new(Metrics::new(verifier.secrets()));
     let readiness = Readiness::default();
-    let prepare = args.session.database_prepared_statements;
     let api = args.clerk_secret_key.0.take().filter(|_| !args.demo);
     let (console, token) = console(&args.console, &token_folder)?;
     let connections = args.worker.connections()
         + api.as_ref().map_or(0, |_| API_CONNECTIONS)
         + console.as_ref().map_or(0, |_| CONSOLE_CONNECTIONS);
-    let db = database::open(&url, connections, prepare)
-        .await
-        .context("DATABASE_URL")?;
+    let db = args.session.open(&url, connections).await;
+    let db = db.context("DATABASE_URL")?;
     let webhook_url = format!("http://{}{}", local(webhooks), args.ingest.webhook_path);
     args.process.admin_listen = admin_listener.local_addr()?;
     let host = local(webhooks);
@@ -345,7 +343,7 @@ async fn serve<P: Publish, C: Consume>(
         shutdown,
         demo,
     } = parts;
-    let projection = Projection::new(db.clone(), worker.projection(), metrics.clone());
+    let projection = Projection::new(db.clone(), worker.projection.config(), metrics.clone());
     clerk_sync_worker::watch_database(&projection, readiness);
 
     let key = api
@@ -359,7 +357,7 @@ async fn serve<P: Publish, C: Consume>(
     }
     let console = match console {
         Some(token) => {
-            let instance = worker.clerk_instance_id.clone();
+            let instance = worker.projection.instance();
             let clerk = key.map(|(key, url)| {
                 Clerk::new(key, url, instance, projection.clone(), metrics.clone())
             });

@@ -15,13 +15,11 @@ use clerk_sync_pipeline::{
     config::{AmqpArgs, ProcessArgs},
     lifecycle::Shutdown,
     queue::{RetryLadder, amqp::Server},
-    secret::ServerUrl,
     telemetry::Metrics,
 };
 use clerk_sync_projection::{
-    MissingEmail, Projection, ProjectionConfig,
-    change::Rules,
-    config::{SessionArgs, database_url},
+    Projection,
+    config::{DatabaseArgs, ProjectionArgs},
     database::Database,
 };
 use tokio::{
@@ -50,6 +48,14 @@ pub const CONNECTIONS: u32 = 3;
 /// A web page at /console, behind CONSOLE_TOKEN. `clerk-sync up` has it too; this is for when
 /// ingest and worker are processes of their own.
 #[derive(Clone, Debug, clap::Args)]
+#[command(
+    mut_arg("clerk_instance_id", |arg| arg.help(
+        "The only Clerk instance that the rows may be of (ins_…)"
+    )),
+    mut_arg("missing_email", |arg| arg.help(
+        "A user without any address: refuse it, or write `<clerk id>@no-email.invalid`"
+    ))
+)]
 pub struct Args {
     /// Address of the console's port
     #[arg(long, env, default_value = "127.0.0.1:8082", value_name = "ADDRESS")]
@@ -61,12 +67,9 @@ pub struct Args {
     /// Without, the console knows what the ledger and the queue say: nothing of refused requests
     #[arg(long, env, value_name = "URLS", value_delimiter = ',', hide_default_value = true, default_value = "", value_parser = given(metrics_url))]
     pub console_scrape: Vec<Given<Url>>,
-    /// The application's database: postgres://… or sqlite:…
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
-    pub database_url: ServerUrl,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
-    pub session: SessionArgs,
+    pub database: DatabaseArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
     pub amqp: AmqpArgs,
@@ -79,21 +82,9 @@ pub struct Args {
     /// Where Clerk's Backend API is, if not at Clerk
     #[arg(long, env, default_value = DEFAULT_API_URL, value_name = "URL")]
     pub clerk_api_url: ApiUrl,
-    /// The only Clerk instance that the rows may be of (ins_…)
-    #[arg(long, env, value_name = "ID")]
-    pub clerk_instance_id: Option<String>,
-    /// Credits granted to a new user, once. 0 grants none
-    #[arg(long, env, default_value_t = 0, value_name = "AMOUNT", value_parser = clap::value_parser!(i32).range(0..))]
-    pub initial_credits: i32,
-    /// A user without any address: refuse it, or write `<clerk id>@no-email.invalid`
-    #[arg(
-        long,
-        env,
-        default_value = "dead-letter",
-        value_enum,
-        ignore_case = true
-    )]
-    pub missing_email: MissingEmail,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
+    pub projection: ProjectionArgs,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
     pub port: PortLimits,
@@ -113,16 +104,6 @@ fn metrics_url(text: &str) -> Result<Url, String> {
 }
 
 impl Args {
-    pub(crate) fn projection(&self) -> ProjectionConfig {
-        ProjectionConfig {
-            rules: Rules {
-                missing_email: self.missing_email,
-                instance_id: None,
-            },
-            initial_credits: self.initial_credits,
-        }
-    }
-
     pub(crate) fn numbers(&self) -> Numbers {
         let urls = self.console_scrape.iter();
         let urls: Vec<Url> = urls.filter_map(|url| url.0.clone()).collect();
@@ -187,7 +168,7 @@ impl Clerk {
     pub fn new(
         key: SecretKey,
         api_url: ApiUrl,
-        instance: Option<String>,
+        instance: Option<&str>,
         projection: Projection,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ApiError> {
@@ -198,7 +179,7 @@ impl Clerk {
         })?;
         Ok(Self {
             fetcher: Fetcher::new(backend, projection, metrics),
-            instance: instance.filter(|id| !id.is_empty()),
+            instance: instance.map(str::to_owned),
         })
     }
 }

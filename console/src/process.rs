@@ -11,7 +11,7 @@ use clerk_sync_pipeline::{
     lifecycle::Shutdown,
     telemetry::Metrics,
 };
-use clerk_sync_projection::{Projection, database};
+use clerk_sync_projection::Projection;
 
 use crate::{
     config::{Args, CONNECTIONS, Clerk, ConsoleParts, Queue},
@@ -33,18 +33,17 @@ pub async fn show(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         .bind_admin()
         .await
         .map_err(anyhow::Error::msg)?;
-    let prepare = args.session.database_prepared_statements;
-    let db = database::open(&args.database_url, CONNECTIONS, prepare)
-        .await
-        .context("DATABASE_URL")?;
+    let db = args.database.open(CONNECTIONS).await;
+    let db = db.context("DATABASE_URL")?;
     watch_database(Reader::new(db.clone()), &readiness);
-    let projection = Projection::new(db.clone(), args.projection(), metrics.clone());
+    let config = args.projection.config_of_any_instance();
+    let projection = Projection::new(db.clone(), config, metrics.clone());
     let numbers = args.numbers();
     let clerk = match args.clerk_secret_key.0 {
         Some(key) => Some(Clerk::new(
             key,
             args.clerk_api_url,
-            args.clerk_instance_id,
+            args.projection.instance(),
             projection,
             metrics.clone(),
         )?),

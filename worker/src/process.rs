@@ -9,7 +9,7 @@ use clerk_sync_pipeline::{
     queue::amqp::AmqpConsumers,
     telemetry::Metrics,
 };
-use clerk_sync_projection::{Projection, database};
+use clerk_sync_projection::Projection;
 
 use crate::config::Args;
 
@@ -25,11 +25,10 @@ pub async fn work(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         .bind_admin()
         .await
         .map_err(anyhow::Error::msg)?;
-    let prepare = args.session.database_prepared_statements;
-    let db = database::open(&args.database_url, args.worker.connections(), prepare)
-        .await
-        .context("DATABASE_URL")?;
-    let projection = Projection::new(db, args.worker.projection(), metrics.clone());
+    let connections = args.worker.connections();
+    let db = args.database.open(connections).await;
+    let config = args.worker.projection.config();
+    let projection = Projection::new(db.context("DATABASE_URL")?, config, metrics.clone());
 
     let server = args.amqp.server();
     let ladder = server.topology.ladder.clone();

@@ -45,8 +45,7 @@ pub(super) async fn open(settings: &Settings, url: &ServerUrl) -> Result<Project
 }
 
 fn of(db: Database, settings: &Settings) -> Projection {
-    let mut config = settings.worker.projection();
-    config.rules.instance_id = None;
+    let config = settings.worker.projection.config_of_any_instance();
     Projection::new(db, config, Arc::new(Metrics::new(0)))
 }
 
@@ -170,7 +169,7 @@ async fn migrations(db: &Database, lines: &mut Vec<Line>) -> bool {
 async fn schema(db: &Database, settings: &Settings, lines: &mut Vec<Line>) {
     const NAME: &str = "schema";
     let wanted = Wanted {
-        credits: settings.worker.initial_credits > 0,
+        credits: settings.worker.projection.grants(),
     };
     let adoptable = async {
         let transaction = db.begin().await?;

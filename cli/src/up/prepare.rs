@@ -26,7 +26,7 @@ pub(crate) async fn tables(
         migration::check(
             &db.begin().await?,
             Wanted {
-                credits: worker.initial_credits > 0,
+                credits: worker.projection.grants(),
             },
         )
         .await?;
