@@ -1,6 +1,7 @@
 //! The data folder of `clerk-sync up`: queue, tables, and the secrets that are not configured.
 
 use std::{
+    ffi::OsString,
     fs,
     io::Write as _,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -20,7 +21,14 @@ const SECRET: &str = "webhook-secret";
 const TOKEN: &str = "console-token";
 
 /// A data folder.
+#[derive(Clone)]
 pub(crate) struct DataFolder(PathBuf);
+
+impl From<OsString> for DataFolder {
+    fn from(path: OsString) -> Self {
+        Self(path.into())
+    }
+}
 
 impl DataFolder {
     /// Names a folder; nothing is made yet.
@@ -58,6 +66,10 @@ impl DataFolder {
     /// The folder inside it that demonstrations use.
     pub(crate) fn demo(&self) -> Self {
         Self(self.0.join("demo"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     pub(crate) fn queue(&self) -> PathBuf {

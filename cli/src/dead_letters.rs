@@ -1,18 +1,20 @@
 //! `clerk-sync dead-letters`: what could not be applied, for the person who can mend it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clerk_sync_pipeline::{
-    config::TopologyArgs,
     queue::{
-        amqp::{AmqpParked, Nodes},
+        amqp::AmqpParked,
         embedded::EmbeddedParked,
         parked::{Interrupted, Parked, Place},
     },
     wording::plain,
 };
 
-use crate::data::{self, DataFolder};
+use crate::{
+    data::{self, DataFolder},
+    servers::BrokerArgs,
+};
 
 mod discard;
 mod list;
@@ -49,20 +51,11 @@ struct QueueArgs {
         hide_possible_values = true
     )]
     from: From,
-    /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS
-    #[arg(
-        long,
-        env,
-        hide_env_values = true,
-        value_name = "URLS",
-        help_heading = "Queue"
-    )]
-    amqp_url: Option<Nodes>,
+    #[command(flatten)]
+    broker: BrokerArgs,
     /// The data folder of `clerk-sync up`, when there is no AMQP_URL
     #[arg(long, env = "CLERK_SYNC_DATA", default_value = data::DEFAULT, value_name = "FOLDER", help_heading = "Queue")]
-    data: PathBuf,
-    #[command(flatten)]
-    topology: TopologyArgs,
+    data: DataFolder,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -97,15 +90,9 @@ trait Errand {
 }
 
 async fn on_queue(args: &QueueArgs, errand: &impl Errand) -> anyhow::Result<ExitCode> {
-    match &args.amqp_url {
-        Some(url) => {
-            let server = args.topology.server(url.clone());
-            finish(AmqpParked::open(&server).await?, errand).await
-        }
-        None => {
-            let folder = DataFolder::new(&args.data);
-            finish(EmbeddedParked::open(&folder.queue())?, errand).await
-        }
+    match args.broker.server() {
+        Some(server) => finish(AmqpParked::open(&server).await?, errand).await,
+        None => finish(EmbeddedParked::open(&args.data.queue())?, errand).await,
     }
 }
 

@@ -12,8 +12,6 @@ use anyhow::Context as _;
 use clerk_sync_pipeline::{config::WrongSetting, lifecycle::Shutdown, secret::ServerUrl};
 use clerk_sync_projection::Projection;
 
-use crate::data::DataFolder;
-
 mod broker;
 mod clerk;
 mod clock;
@@ -146,9 +144,8 @@ async fn examine(settings: &Settings, wrong: &[WrongSetting]) -> Vec<Group> {
 
 /// RabbitMQ where it is named, else the file of `up`.
 async fn queue(settings: &Settings, wrong: &[WrongSetting]) -> Group {
-    match &settings.amqp_url {
-        Some(nodes) => {
-            let server = settings.topology.server(nodes.clone());
+    match settings.broker.server() {
+        Some(server) => {
             Box::pin(broker::examine(
                 &server,
                 settings.rabbitmq_management_url.as_ref(),
@@ -157,18 +154,18 @@ async fn queue(settings: &Settings, wrong: &[WrongSetting]) -> Group {
         }
         None if is_wrong(wrong, "AMQP_URL") => unnamed("rabbitmq", "AMQP_URL"),
         None => {
-            let path = DataFolder::new(&settings.data).queue();
-            file_queue::examine(&path, &settings.topology.retry_delays)
+            let ladder = &settings.broker.topology.retry_delays;
+            file_queue::examine(&settings.data.queue(), ladder)
         }
     }
 }
 
 /// The database that is named, else the file of `up`; `None` where the name cannot be read.
 fn named_tables(settings: &Settings, wrong: &[WrongSetting]) -> Option<anyhow::Result<ServerUrl>> {
-    match &settings.database_url {
+    match &settings.tables.database_url {
         Some(url) => Some(Ok(url.clone())),
         None if is_wrong(wrong, "DATABASE_URL") => None,
-        None => Some(DataFolder::new(&settings.data).tables()),
+        None => Some(settings.data.tables()),
     }
 }
 

@@ -27,6 +27,7 @@ mod prove;
 mod reconcile;
 mod scratch;
 mod send;
+mod servers;
 mod setup;
 mod sides;
 mod up;

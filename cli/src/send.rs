@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -59,7 +59,7 @@ pub(crate) struct SendArgs {
     clerk_webhook_signing_secret: Option<Secret>,
     /// The data folder of `up`, where a secret is looked for
     #[arg(long, env = "CLERK_SYNC_DATA", default_value = data::DEFAULT, value_name = "FOLDER")]
-    data: PathBuf,
+    data: DataFolder,
     /// How many events, before duplicates
     #[arg(long, value_name = "COUNT")]
     count: Option<usize>,
@@ -242,11 +242,11 @@ async fn send(args: SendArgs) -> anyhow::Result<ExitCode> {
         .or(older.as_ref());
     let secret = match configured {
         Some(secret) => secret.clone(),
-        None => DataFolder::new(&args.data).secret()?.with_context(|| {
+        None => args.data.secret()?.with_context(|| {
             format!(
                 "no signing secret: set CLERK_WEBHOOK_SIGNING_SECRET, or start `clerk-sync up`, \
                  which makes one in {}",
-                args.data.display()
+                args.data.path().display()
             )
         })?,
     };

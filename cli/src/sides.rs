@@ -1,21 +1,23 @@
 //! Clerk on one side, the application's database on the other: what a command needs that has to do
 //! with both.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clerk_sync_clerk::backend::{
     ApiError, ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, Instance, SecretKey, User,
 };
-use clerk_sync_pipeline::{Millis, retry::Backoff, secret::ServerUrl, telemetry::Metrics};
+use clerk_sync_pipeline::{Millis, retry::Backoff, telemetry::Metrics};
 use clerk_sync_projection::{
-    Projection, Snapshot, SnapshotOutcome, Unavailable,
-    config::{ProjectionArgs, SessionArgs, database_url},
+    Projection, Snapshot, SnapshotOutcome, Unavailable, config::ProjectionArgs,
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 
-use crate::data::{self, DataFolder};
+use crate::{
+    data::{self, DataFolder},
+    servers::TablesArgs,
+};
 
 mod instance;
 
@@ -48,15 +50,12 @@ pub(crate) struct SidesArgs {
     /// Where Clerk's Backend API is
     #[arg(long, env, default_value = DEFAULT_API_URL, value_name = "URL")]
     clerk_api_url: ApiUrl,
-    /// The application's database: postgres://… or sqlite:…
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url, help_heading = "Database")]
-    database_url: Option<ServerUrl>,
-    /// The data folder of `clerk-sync up`, when there is no DATABASE_URL
-    #[arg(long, env = "CLERK_SYNC_DATA", default_value = data::DEFAULT, value_name = "FOLDER", help_heading = "Database")]
-    data: PathBuf,
-    #[command(flatten)]
-    session: SessionArgs,
     #[command(flatten, next_help_heading = "Database")]
+    tables: TablesArgs,
+    /// The data folder of `clerk-sync up`, when there is no DATABASE_URL
+    #[arg(long, env = "CLERK_SYNC_DATA", default_value = data::DEFAULT, value_name = "FOLDER")]
+    data: DataFolder,
+    #[command(flatten)]
     projection: ProjectionArgs,
     /// From now on the rows are of this key's instance, whichever they came from
     #[arg(long, help_heading = "Clerk")]
@@ -67,11 +66,11 @@ impl SidesArgs {
     /// The two sides, of which nothing is known yet: not whether they answer, nor whether they
     /// belong together.
     pub(crate) async fn open(&self, metrics: Arc<Metrics>) -> anyhow::Result<Unchecked> {
-        let url = match &self.database_url {
+        let url = match &self.tables.database_url {
             Some(url) => url.clone(),
-            None => DataFolder::new(&self.data).existing_tables()?,
+            None => self.data.existing_tables()?,
         };
-        let db = self.session.open(&url, CONNECTIONS).await;
+        let db = self.tables.session.open(&url, CONNECTIONS).await;
         let db = db.context("DATABASE_URL")?;
         let config = self.projection.config_of_any_instance();
         let mut api = BackendConfig::in_the_background(self.clerk_secret_key.clone());

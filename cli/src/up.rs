@@ -24,7 +24,7 @@ use clerk_sync_pipeline::{
     lifecycle::Shutdown,
     queue::{
         Consume, Publish, RetryLadder,
-        amqp::{AmqpConsumers, AmqpPublisher, Nodes},
+        amqp::{AmqpConsumers, AmqpPublisher},
         embedded::EmbeddedQueue,
     },
     secret::{Secret, ServerUrl},
@@ -32,13 +32,15 @@ use clerk_sync_pipeline::{
 };
 use clerk_sync_projection::{
     Projection,
-    config::{SessionArgs, database_url},
     database::{self, Database, Kind},
 };
 use clerk_sync_worker::config::WorkerArgs;
 use tokio::net::TcpListener;
 
-use crate::data::{self, DataFolder};
+use crate::{
+    data::{self, DataFolder},
+    servers::{BrokerArgs, TablesArgs},
+};
 
 mod demo;
 mod prepare;
@@ -64,28 +66,17 @@ pub(crate) struct UpArgs {
     demo: bool,
     /// Folder of the SQLite files and of a secret that we made
     #[arg(long, env = "CLERK_SYNC_DATA", default_value = data::DEFAULT, value_name = "FOLDER")]
-    data: PathBuf,
-    /// The application's database: postgres://… or sqlite:…
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
-    database_url: Option<ServerUrl>,
+    data: DataFolder,
     #[command(flatten)]
-    session: SessionArgs,
-    /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS; several nodes of a
-    /// cluster with commas between them
-    #[arg(
-        long,
-        env,
-        hide_env_values = true,
-        value_name = "URLS",
-        help_heading = "Queue"
-    )]
-    amqp_url: Option<Nodes>,
+    tables: TablesArgs,
     /// The Clerk endpoint's Signing Secret (whsec_…); several with commas between them
     #[arg(
         long, env, hide_env_values = true, hide_default_value = true, value_name = "SECRETS",
         value_parser = configured_secret, default_value = ""
     )]
     clerk_webhook_signing_secret: ConfiguredSecret,
+    #[command(flatten)]
+    broker: BrokerArgs,
     /// Secret key of the Clerk instance (sk_live_…), from the dashboard: Configure, API keys. With
     /// it, the API for applications is served on the port of webhooks
     #[arg(
@@ -98,8 +89,6 @@ pub(crate) struct UpArgs {
     api: ApiArgs,
     #[command(flatten)]
     console: ConsoleArgs,
-    #[command(flatten)]
-    topology: TopologyArgs,
     #[command(flatten)]
     ingest: IngestArgs,
     #[command(flatten)]
@@ -150,7 +139,7 @@ struct Parts {
 }
 
 async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
-    let mut folder = DataFolder::new(&args.data);
+    let mut folder = args.data.clone();
     folder.create()?;
     let (verifier, secret, made) = match args.clerk_webhook_signing_secret.0.take() {
         Some((verifier, secret)) => (verifier, secret, None),
@@ -161,13 +150,11 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
             (verifier, secret, Some(path))
         }
     };
-    // A demonstration's folder is cleared; the token stays.
-    let token_folder = DataFolder::new(&args.data);
     if args.demo {
         folder = folder.demo();
         demo::prepare(&mut args, &folder).await?;
     }
-    let url = match args.database_url.clone() {
+    let url = match args.tables.database_url.clone() {
         Some(url) => url,
         None => folder.tables()?,
     };
@@ -188,11 +175,12 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new(verifier.secrets()));
     let readiness = Readiness::default();
     let api = args.clerk_secret_key.0.take().filter(|_| !args.demo);
-    let (console, token) = console(&args.console, &token_folder)?;
+    // A demonstration's folder is cleared; the token stays.
+    let (console, token) = console(&args.console, &args.data)?;
     let connections = args.worker.connections()
         + api.as_ref().map_or(0, |_| API_CONNECTIONS)
         + console.as_ref().map_or(0, |_| CONSOLE_CONNECTIONS);
-    let db = args.session.open(&url, connections).await;
+    let db = args.tables.session.open(&url, connections).await;
     let db = db.context("DATABASE_URL")?;
     let webhook_url = format!("http://{}{}", local(webhooks), args.ingest.webhook_path);
     args.process.admin_listen = admin_listener.local_addr()?;
@@ -223,16 +211,10 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     };
     let mut result = Ok(());
     let work = async {
-        result = match args.amqp_url {
-            Some(nodes) => {
-                Box::pin(with_rabbitmq(
-                    parts,
-                    args.topology.server(nodes),
-                    &readiness,
-                ))
-                .await
-            }
-            None => Box::pin(with_files(parts, &args.topology, &folder, &readiness)).await,
+        let topology = &args.broker.topology;
+        result = match args.broker.server() {
+            Some(server) => Box::pin(with_rabbitmq(parts, server, &readiness)).await,
+            None => Box::pin(with_files(parts, topology, &folder, &readiness)).await,
         };
     };
     admin::serve(admin_listener, metrics, readiness.clone(), shutdown, work).await;
@@ -484,7 +466,7 @@ fn announce(
         Some((host, None)) => say!("  console   http://{host}/console, with CONSOLE_TOKEN"),
         None => say!("  console   off"),
     }
-    match &args.amqp_url {
+    match &args.broker.amqp_url {
         Some(nodes) => say!("  queue     {nodes}"),
         None => say!("  queue     {}", folder.queue().display()),
     }

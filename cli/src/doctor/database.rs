@@ -39,7 +39,7 @@ pub(super) struct Origin {
 
 /// Where the tables are, as somebody who writes to them.
 pub(super) async fn open(settings: &Settings, url: &ServerUrl) -> Result<Projection, DbErr> {
-    let prepare = settings.session.database_prepared_statements;
+    let prepare = settings.tables.session.database_prepared_statements;
     let db = database::open_to_look(url, CONNECTIONS, prepare).await?;
     Ok(of(db, settings))
 }
@@ -74,7 +74,7 @@ async fn ask(settings: &Settings, url: &ServerUrl, lines: &mut Vec<Line>, origin
         }
         lines.push(files::writable(&path));
     }
-    let prepare = settings.session.database_prepared_statements;
+    let prepare = settings.tables.session.database_prepared_statements;
     let db = match database::open_to_look(url, CONNECTIONS, prepare).await {
         Ok(db) => db,
         Err(error) => return lines.push(away(url, &error.to_string())),

@@ -1,6 +1,6 @@
 //! The settings of every process, and what is wrong with them.
 
-use std::{path::PathBuf, str::FromStr as _};
+use std::str::FromStr as _;
 
 use clerk_sync_api::{
     ApiArgs,
@@ -12,32 +12,26 @@ use clerk_sync_ingest::{
     config::{older_signing_secret, signing_secret},
 };
 use clerk_sync_pipeline::{
-    config::{ProcessArgs, TopologyArgs, WrongSetting},
-    queue::amqp::Nodes,
+    config::{ProcessArgs, WrongSetting},
     secret::{Secret, ServerUrl},
     telemetry,
 };
-use clerk_sync_projection::config::{SessionArgs, database_url};
 use clerk_sync_worker::config::WorkerArgs;
 
 use super::report::{Group, Line};
-use crate::data::{self, DataFolder};
+use crate::{
+    data::{self, DataFolder},
+    servers::{BrokerArgs, TablesArgs},
+};
 
 /// Everything that a process of ours may be told.
 #[derive(clap::Args)]
 pub(super) struct Settings {
     /// The data folder of `clerk-sync up`, when there is no AMQP_URL or no DATABASE_URL
     #[arg(long, env = "CLERK_SYNC_DATA", default_value = data::DEFAULT, value_name = "FOLDER")]
-    pub(super) data: PathBuf,
-    /// The application's database: postgres://… or sqlite:…
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
-    pub(super) database_url: Option<ServerUrl>,
+    pub(super) data: DataFolder,
     #[command(flatten)]
-    pub(super) session: SessionArgs,
-    /// RabbitMQ: amqp://user:password@host:5672/%2f, or amqps:// for TLS; several nodes of a
-    /// cluster with commas between them
-    #[arg(long, env, hide_env_values = true, value_name = "URLS")]
-    pub(super) amqp_url: Option<Nodes>,
+    pub(super) tables: TablesArgs,
     /// RabbitMQ's management API, http://user:password@host:15672: with it, bindings are looked at
     #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = http_url)]
     pub(super) rabbitmq_management_url: Option<ServerUrl>,
@@ -56,7 +50,7 @@ pub(super) struct Settings {
     #[command(flatten)]
     pub(super) api: ApiArgs,
     #[command(flatten)]
-    pub(super) topology: TopologyArgs,
+    pub(super) broker: BrokerArgs,
     #[command(flatten)]
     pub(super) ingest: IngestArgs,
     #[command(flatten)]
@@ -98,10 +92,10 @@ impl Settings {
                 place: "CLERK_WEBHOOK_SECRET".to_owned(),
             }));
         }
-        let made = DataFolder::new(&self.data).secret()?;
+        let made = self.data.secret()?;
         Ok(made.map(|text| Secrets {
             text,
-            place: format!("the secret of `up` in {}", self.data.display()),
+            place: format!("the secret of `up` in {}", self.data.path().display()),
         }))
     }
 }

@@ -36,8 +36,8 @@ pub(crate) struct Demo {
 
 /// Makes `args` those of a demonstration: a fresh folder of its own, and no server.
 pub(crate) async fn prepare(args: &mut UpArgs, folder: &DataFolder) -> anyhow::Result<()> {
-    let database = args.database_url.take();
-    let broker = args.amqp_url.take();
+    let database = args.tables.database_url.take();
+    let broker = args.broker.amqp_url.take();
     if database.is_some() || broker.is_some() {
         say!("The demonstration leaves DATABASE_URL and AMQP_URL alone.\n");
     }
@@ -45,7 +45,7 @@ pub(crate) async fn prepare(args: &mut UpArgs, folder: &DataFolder) -> anyhow::R
     // Only a folder that nobody uses is cleared: the queue's lock is taken for a moment.
     let unused = clerk_sync_pipeline::queue::embedded::EmbeddedQueue::open(
         &folder.queue(),
-        args.topology.retry_delays.clone(),
+        args.broker.topology.retry_delays.clone(),
         Arc::new(Metrics::new(0)),
     )?;
     unused.close().await;

@@ -10,7 +10,6 @@ use clerk_sync_pipeline::queue::{
 use tokio::time::{sleep, timeout};
 
 use super::{MadeUp, Settings};
-use crate::data::DataFolder;
 
 /// A worker notes the outcome first, and then moves the event.
 const TRIES: u32 = 20;
@@ -24,17 +23,14 @@ const WALK_WITHIN: Duration = Duration::from_secs(20);
 /// The dead letters cannot be read.
 pub(super) async fn take_out(settings: &Settings, user: &MadeUp) -> Result<Option<String>, String> {
     let taken = async {
-        match &settings.amqp_url {
-            Some(nodes) => {
-                let server = settings.topology.server(nodes.clone());
-                from(AmqpParked::open(&server).await?, user).await
-            }
+        match settings.broker.server() {
+            Some(server) => from(AmqpParked::open(&server).await?, user).await,
             None => {
-                let path = DataFolder::new(&settings.data).queue();
-                let parked = EmbeddedParked::open(&path).map_err(|error| Interrupted {
-                    done: 0,
-                    cause: error.to_string(),
-                });
+                let parked =
+                    EmbeddedParked::open(&settings.data.queue()).map_err(|error| Interrupted {
+                        done: 0,
+                        cause: error.to_string(),
+                    });
                 from(parked?, user).await
             }
         }

@@ -8,7 +8,7 @@ use clerk_sync_pipeline::queue::{
 };
 
 use super::{Answer, Line, Probe, parked, webhook};
-use crate::{data::DataFolder, doctor::network::PATIENCE, progress::in_words};
+use crate::{doctor::network::PATIENCE, progress::in_words};
 
 /// Where it got stuck.
 #[derive(Debug)]
@@ -101,10 +101,9 @@ impl Probe<'_> {
 
     /// An event that no ledger knows: still in the queue, or never there.
     async fn look_for_it(&self) -> (String, &'static str) {
-        let Some(nodes) = &self.settings.amqp_url else {
+        let Some(server) = self.settings.broker.server() else {
             return self.look_in_the_file();
         };
-        let server = self.settings.topology.server(nodes.clone());
         let mut depths = Vec::new();
         for node in server.nodes.iter() {
             if let Ok(inspector) = Inspector::connect(&server, node, PATIENCE).await {
@@ -158,8 +157,8 @@ impl Probe<'_> {
     }
 
     fn look_in_the_file(&self) -> (String, &'static str) {
-        let path = DataFolder::new(&self.settings.data).queue();
-        let ladder = &self.settings.topology.retry_delays;
+        let path = self.settings.data.queue();
+        let ladder = &self.settings.broker.topology.retry_delays;
         let depths = EmbeddedParked::open(&path)
             .ok()
             .and_then(|file| file.depths(ladder).ok());
