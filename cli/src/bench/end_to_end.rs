@@ -2,9 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use clerk_sync_pipeline::{queue::amqp::Nodes, secret::ServerUrl};
-use clerk_sync_projection::config::database_url;
-
 use super::{
     Common, WARM_UP, applied,
     audit::{Audit, Tables},
@@ -13,7 +10,7 @@ use super::{
     prefill,
     report::Report,
     schedule::{Extent, Pace, offered},
-    site::Site,
+    site::{ServersArgs, Site},
     stage::Stage,
     stock::{MOST_EVENTS, Stock, Users},
     summary::Run,
@@ -52,12 +49,8 @@ pub(crate) struct E2eArgs {
     /// Workers
     #[arg(long, default_value_t = 1, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
     workers: u16,
-    /// RabbitMQ
-    #[arg(long, env, hide_env_values = true, value_name = "URLS")]
-    amqp_url: Nodes,
-    /// PostgreSQL, as a user who may create databases
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
-    database_url: ServerUrl,
+    #[command(flatten)]
+    servers: ServersArgs,
 }
 
 /// Measure `clerk-sync up` without servers: signed requests until their rows are committed to SQLite
@@ -86,7 +79,7 @@ impl E2eArgs {
     }
 
     pub(super) async fn site(&self) -> anyhow::Result<Site> {
-        Site::make(Some(self.amqp_url.clone()), Some(self.database_url.clone())).await
+        self.servers.site().await
     }
 
     pub(super) async fn run(&self, site: &Site, say: impl Fn(String)) -> anyhow::Result<Report> {

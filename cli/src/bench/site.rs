@@ -11,7 +11,7 @@ use clerk_sync_pipeline::{
     },
     secret::{Secret, ServerUrl},
 };
-use clerk_sync_projection::database;
+use clerk_sync_projection::{config::database_url, database};
 use sea_orm::DatabaseConnection;
 use tempfile::TempDir;
 
@@ -39,6 +39,24 @@ const TUNABLE: [&str; 11] = [
     "TOKIO_WORKER_THREADS",
     "WORKER_LANES",
 ];
+
+/// The servers of a benchmark that needs both.
+#[derive(clap::Args)]
+pub(super) struct ServersArgs {
+    /// RabbitMQ
+    #[arg(long, env, hide_env_values = true, value_name = "URLS")]
+    amqp_url: Nodes,
+    /// PostgreSQL, as a user who may create databases
+    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    database_url: ServerUrl,
+}
+
+impl ServersArgs {
+    /// Makes what is on them.
+    pub(super) async fn site(&self) -> anyhow::Result<Site> {
+        Site::make(Some(self.amqp_url.clone()), Some(self.database_url.clone())).await
+    }
+}
 
 /// A benchmark's folder, and what it has on servers.
 pub(super) struct Site {

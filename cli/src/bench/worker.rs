@@ -5,9 +5,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use clerk_sync_pipeline::{queue::amqp::Nodes, secret::ServerUrl};
-use clerk_sync_projection::config::database_url;
-
 use super::{
     applied::{self, Counters},
     audit::{Audit, Tables},
@@ -16,7 +13,7 @@ use super::{
     prefill, raw_batch,
     raw_publish::{Amount, RawPublisher},
     report::Report,
-    site::Site,
+    site::{ServersArgs, Site},
     stock::{MOST_EVENTS, Stock, Users},
     summary::Run,
 };
@@ -66,17 +63,13 @@ pub(crate) struct WorkerArgs {
     /// Print JSON
     #[arg(long)]
     pub(super) json: bool,
-    /// RabbitMQ
-    #[arg(long, env, hide_env_values = true, value_name = "URLS")]
-    amqp_url: Nodes,
-    /// PostgreSQL, as a user who may create databases
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
-    database_url: ServerUrl,
+    #[command(flatten)]
+    servers: ServersArgs,
 }
 
 impl WorkerArgs {
     pub(super) async fn site(&self) -> anyhow::Result<Site> {
-        Site::make(Some(self.amqp_url.clone()), Some(self.database_url.clone())).await
+        self.servers.site().await
     }
 
     fn whom(&self) -> Users {
