@@ -10,7 +10,10 @@ use clerk_sync_clerk::{
     },
 };
 use clerk_sync_ingest::PortLimits;
-use clerk_sync_pipeline::{config::ProcessArgs, telemetry::Metrics};
+use clerk_sync_pipeline::{
+    config::{Given, ProcessArgs, given},
+    telemetry::Metrics,
+};
 use clerk_sync_projection::{
     Projection,
     config::{DatabaseArgs, ProjectionArgs},
@@ -68,23 +71,6 @@ pub struct Args {
 impl AsRef<ProcessArgs> for Args {
     fn as_ref(&self) -> &ProcessArgs {
         &self.process
-    }
-}
-
-/// A setting that may be unset, or blank as environments have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given<T>(pub Option<T>);
-
-/// A parser for a setting that may be blank.
-///
-/// # Errors
-/// Those of the parser that it is made of.
-pub fn given<T, E>(
-    parse: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
-) -> impl Fn(&str) -> Result<Given<T>, E> + Clone + Send + Sync + 'static {
-    move |text| match text.trim() {
-        "" => Ok(Given(None)),
-        text => parse(text).map(|value| Given(Some(value))),
     }
 }
 

@@ -5,10 +5,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clerk_sync_api::{
-    Api, ApiArgs,
-    config::{CONNECTIONS as API_CONNECTIONS, Given, given},
-};
+use clerk_sync_api::{Api, ApiArgs, config::CONNECTIONS as API_CONNECTIONS};
 use clerk_sync_clerk::backend::SecretKey;
 use clerk_sync_console::{
     CONNECTIONS as CONSOLE_CONNECTIONS, Clerk, ConsoleArgs, ConsoleParts, Numbers, Queue, Token,
@@ -20,7 +17,7 @@ use clerk_sync_ingest::{
 };
 use clerk_sync_pipeline::{
     admin::{self, Readiness},
-    config::{self, ProcessArgs, TopologyArgs},
+    config::{self, Given, ProcessArgs, TopologyArgs, given},
     lifecycle::Shutdown,
     queue::{
         Consume, Publish, RetryLadder,

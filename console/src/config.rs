@@ -2,17 +2,14 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr as _, sync::Arc};
 
-use clerk_sync_api::{
-    config::{Given, given},
-    fetch::{Fetcher, PATIENCE},
-};
+use clerk_sync_api::fetch::{Fetcher, PATIENCE};
 use clerk_sync_clerk::backend::{
     ApiError, ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, SecretKey,
 };
 use clerk_sync_ingest::PortLimits;
 use clerk_sync_pipeline::{
     admin::Readiness,
-    config::{AmqpArgs, ProcessArgs},
+    config::{AmqpArgs, Given, ProcessArgs, given},
     lifecycle::Shutdown,
     queue::{RetryLadder, amqp::Server},
     telemetry::Metrics,

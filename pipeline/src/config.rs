@@ -119,6 +119,23 @@ fn queue_prefix(prefix: &str) -> Result<String, String> {
     }
 }
 
+/// A setting that may be unset, or blank as environments have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given<T>(pub Option<T>);
+
+/// A parser for a setting that may be blank.
+///
+/// # Errors
+/// Those of the parser that it is made of.
+pub fn given<T, E>(
+    parse: impl Fn(&str) -> Result<T, E> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<Given<T>, E> + Clone + Send + Sync + 'static {
+    move |text| match text.trim() {
+        "" => Ok(Given(None)),
+        text => parse(text).map(|value| Given(Some(value))),
+    }
+}
+
 impl ProcessArgs {
     /// Takes the admin port.
     ///

@@ -2,17 +2,14 @@
 
 use std::str::FromStr as _;
 
-use clerk_sync_api::{
-    ApiArgs,
-    config::{Given, given},
-};
+use clerk_sync_api::ApiArgs;
 use clerk_sync_clerk::backend::SecretKey;
 use clerk_sync_ingest::{
     IngestArgs,
     config::{older_signing_secret, signing_secret},
 };
 use clerk_sync_pipeline::{
-    config::{ProcessArgs, WrongSetting},
+    config::{Given, ProcessArgs, WrongSetting, given},
     secret::{Secret, ServerUrl},
     telemetry,
 };
