@@ -4,7 +4,7 @@
 use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use clerk_sync_clerk::{
-    backend::{ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, SecretKey},
+    backend::{ApiUrl, DEFAULT_API_URL, SecretKey},
     token::{
         Cookies, Expected, FrontendApi, Keys, PublicKey, PublishableKey, Verifier, clock_skew,
     },
@@ -20,13 +20,7 @@ use clerk_sync_projection::{
     database::Database,
 };
 
-use crate::{
-    Api, Origin,
-    account::Accounts,
-    credential::Credentials,
-    desk::Desk,
-    fetch::{Fetcher, PATIENCE},
-};
+use crate::{Api, Origin, account::Accounts, credential::Credentials, desk::Desk, fetch::Fetcher};
 
 /// Database connections beside those of others in the process: reads are short.
 pub const CONNECTIONS: u32 = 8;
@@ -153,17 +147,17 @@ impl ApiArgs {
             frontend,
             Some((&self.clerk_api_url, secret_key)),
         )?;
-        let backend = Backend::new(BackendConfig {
-            api_url: self.clerk_api_url,
-            patience: PATIENCE,
-            ..BackendConfig::new(secret_key.clone())
-        })?;
         let credentials = Credentials {
             verifier: Verifier::new(keys, expected),
             cookies: Cookies::of(publishable.as_ref()),
             allowed: listed(self.allowed_origins),
         };
-        let fetcher = Fetcher::new(backend, projection, metrics.clone());
+        let fetcher = Fetcher::new(
+            secret_key.clone(),
+            self.clerk_api_url,
+            projection,
+            metrics.clone(),
+        )?;
         Ok(Api::new(
             credentials,
             Accounts::new(database),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use clerk_sync_clerk::backend::{ApiError, Backend};
+use clerk_sync_clerk::backend::{ApiError, ApiUrl, Backend, BackendConfig, SecretKey, User};
 use clerk_sync_pipeline::{
     event::Millis,
     telemetry::{ClerkFetch, Metrics},
@@ -11,7 +11,7 @@ use clerk_sync_projection::{Projection, Snapshot, SnapshotOutcome, Standing, Una
 use tokio::{sync::OnceCell, time::sleep};
 
 /// Longest time for asking Clerk, with its attempts: an answer to the browser leaves within 10 s.
-pub const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// How long after Clerk said that it has no such user it is asked again: right after a sign-up its
 /// word may be behind, and it costs a row.
@@ -46,15 +46,27 @@ pub enum FetchError {
 }
 
 impl Fetcher {
-    /// Asks `backend`, which should not take longer than [`PATIENCE`].
-    #[must_use]
-    pub fn new(backend: Backend, projection: Projection, metrics: Arc<Metrics>) -> Self {
-        Self {
+    /// Asks the instance of this key, with the patience of somebody who has a browser waiting.
+    ///
+    /// # Errors
+    /// No HTTPS client can be made.
+    pub fn new(
+        secret_key: SecretKey,
+        api_url: ApiUrl,
+        projection: Projection,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ApiError> {
+        let backend = Backend::new(BackendConfig {
+            api_url,
+            patience: PATIENCE,
+            ..BackendConfig::new(secret_key)
+        })?;
+        Ok(Self {
             backend,
             projection,
             metrics,
             key_instance: OnceCell::new(),
-        }
+        })
     }
 
     /// Makes the row what Clerk says now. What is in the database already may be newer, and stays.
@@ -146,7 +158,7 @@ impl Fetcher {
         Ok(self.key_instance.get_or_try_init(ask).await?.as_str())
     }
 
-    fn count(&self, answer: &Result<Option<clerk_sync_clerk::backend::User>, ApiError>) {
+    fn count(&self, answer: &Result<Option<User>, ApiError>) {
         let outcome = match answer {
             Ok(Some(_)) => ClerkFetch::Found,
             Ok(None) => ClerkFetch::Gone,

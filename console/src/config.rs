@@ -2,10 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr as _, sync::Arc};
 
-use clerk_sync_api::fetch::{Fetcher, PATIENCE};
-use clerk_sync_clerk::backend::{
-    ApiError, ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, SecretKey,
-};
+use clerk_sync_api::fetch::Fetcher;
+use clerk_sync_clerk::backend::{ApiError, ApiUrl, DEFAULT_API_URL, SecretKey};
 use clerk_sync_ingest::PortLimits;
 use clerk_sync_pipeline::{
     admin::Readiness,
@@ -169,13 +167,8 @@ impl Clerk {
         projection: Projection,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ApiError> {
-        let backend = Backend::new(BackendConfig {
-            api_url,
-            patience: PATIENCE,
-            ..BackendConfig::new(key)
-        })?;
         Ok(Self {
-            fetcher: Fetcher::new(backend, projection, metrics),
+            fetcher: Fetcher::new(key, api_url, projection, metrics)?,
             instance: instance.map(str::to_owned),
         })
     }
