@@ -45,6 +45,15 @@ pub enum FetchError {
     Database(#[from] Unavailable),
 }
 
+/// What Clerk answered, for the projection.
+#[must_use]
+pub fn present(user: &User) -> Snapshot<'_> {
+    Snapshot::Present {
+        user: user.json.get().as_bytes(),
+        asked_at: Millis(user.asked_at),
+    }
+}
+
 impl Fetcher {
     /// Asks the instance of this key, with the patience of somebody who has a browser waiting.
     ///
@@ -120,14 +129,10 @@ impl Fetcher {
     async fn ask(&self, user_id: &str) -> Result<Option<SnapshotOutcome>, FetchError> {
         let answer = self.backend.user(user_id).await;
         self.count(&answer);
-        let Some(user) = answer? else {
-            return Ok(None);
-        };
-        let snapshot = Snapshot::Present {
-            user: user.json.get().as_bytes(),
-            asked_at: Millis(user.asked_at),
-        };
-        self.apply(snapshot).await.map(Some)
+        match answer? {
+            Some(user) => self.apply(present(&user)).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The rows are of one instance, where somebody has said which; what is of another one must not

@@ -8,6 +8,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use clerk_sync_api::fetch::present;
 use clerk_sync_clerk::backend::{MAX_IDS, User};
 use clerk_sync_entity::bookmarks;
 use clerk_sync_pipeline::{Millis, lifecycle::Shutdown, telemetry::Metrics};
@@ -18,7 +19,7 @@ use tokio::time::sleep;
 use crate::{
     pages::{Course, Everybody, Pages},
     progress::{Progress, in_words},
-    sides::{BATCH, Sides, SidesArgs, patiently, present},
+    sides::{BATCH, Sides, SidesArgs, patiently},
 };
 
 mod tally;

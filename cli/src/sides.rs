@@ -4,10 +4,11 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use clerk_sync_api::fetch::present;
 use clerk_sync_clerk::backend::{
     ApiError, ApiUrl, Backend, BackendConfig, DEFAULT_API_URL, Instance, SecretKey, User,
 };
-use clerk_sync_pipeline::{Millis, retry::Backoff, telemetry::Metrics};
+use clerk_sync_pipeline::{retry::Backoff, telemetry::Metrics};
 use clerk_sync_projection::{
     Projection, Snapshot, SnapshotOutcome, Unavailable, config::ProjectionArgs,
 };
@@ -134,14 +135,6 @@ impl Sides {
             .buffered(AT_A_TIME)
             .try_collect()
             .await
-    }
-}
-
-/// What Clerk answered, for the projection.
-pub(crate) fn present(user: &User) -> Snapshot<'_> {
-    Snapshot::Present {
-        user: user.json.get().as_bytes(),
-        asked_at: Millis(user.asked_at),
     }
 }
 

@@ -4,13 +4,14 @@
 //! suspect is asked for again by its id, after a time in which its webhook should have arrived, and
 //! its row is read after Clerk's answer.
 
+use clerk_sync_api::fetch::present;
 use clerk_sync_clerk::backend::{MAX_IDS, User};
 use clerk_sync_pipeline::telemetry::DriftKind;
 use clerk_sync_projection::{Snapshot, Standing};
 use tokio::time::{Instant, sleep_until};
 
 use super::Reconciliation;
-use crate::sides::{patiently, present};
+use crate::sides::patiently;
 
 /// How far ahead of ours Clerk's clock may be.
 const CLOCKS_MS: i64 = 5_000;

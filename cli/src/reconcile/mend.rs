@@ -2,11 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
+use clerk_sync_api::fetch::present;
 use clerk_sync_pipeline::telemetry::DriftKind;
 use clerk_sync_projection::Snapshot;
 
 use super::{Reconciliation, confirm::Drifted};
-use crate::sides::{BATCH, patiently, present};
+use crate::sides::{BATCH, patiently};
 
 /// How many rows may be deleted.
 #[derive(Clone, Copy, Debug, PartialEq)]

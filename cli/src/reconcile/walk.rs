@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use clerk_sync_api::fetch::present;
 use clerk_sync_clerk::backend::User;
 use clerk_sync_pipeline::Millis;
 use clerk_sync_projection::{Snapshot, Standing};
@@ -10,7 +11,7 @@ use tokio::time::Instant;
 use super::{Reconciliation, confirm::Suspect};
 use crate::{
     pages::{Course, Everybody, Pages},
-    sides::{BATCH, patiently, present},
+    sides::{BATCH, patiently},
 };
 
 /// Suspects that are held before they are looked at again: bounds the memory of a walk that finds
