@@ -1,6 +1,6 @@
 //! `clerk-sync dead-letters`: what could not be applied, for the person who can mend it.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 use clerk_sync_pipeline::{
     queue::{
@@ -124,7 +124,7 @@ fn interrupted(error: Interrupted, done: &str) -> anyhow::Error {
     clippy::print_stderr,
     reason = "a command speaks to the person who typed it"
 )]
-fn missing(ids: &[&str], queue: &str) -> ExitCode {
+fn missing(ids: &BTreeSet<&str>, queue: &str) -> ExitCode {
     for id in ids {
         eprintln!("error: there is no letter {} in {queue}", plain(id));
     }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use clerk_sync_pipeline::{
-    queue::parked::{Fate, Parked, Tally},
+    queue::parked::{Fate, Parked},
     wording::letters,
 };
 
@@ -41,20 +41,11 @@ impl Errand for DiscardArgs {
              if that is meant"
         );
         let place = self.queue.place();
-        let mut selecting = self.selection.start();
-        let mut tally = Tally::default();
-        let walk = parked.walk(place, |letter| {
-            if !selecting.takes(letter) {
-                return Fate::Keep;
-            }
-            tally.add(&letter.code);
-            Fate::Mark
-        });
-        walk.await?;
+        let selected = self.selection.walk(parked, place, Fate::Mark).await?;
         let queue = parked.name(place);
-        let total = tally.total();
+        let total = selected.tally.total();
         if total > 0 {
-            say!("{tally}");
+            say!("{}", selected.tally);
             if !self.yes && !is_meant(total, &queue).await? {
                 say!("nothing was discarded");
                 return Ok(ExitCode::FAILURE);
@@ -63,7 +54,7 @@ impl Errand for DiscardArgs {
         let discarded = parked.discard_marked().await;
         let discarded = discarded.map_err(|error| interrupted(error, "discarded"))?;
         say!("{} discarded", letters(discarded));
-        Ok(missing(&selecting.missing(), &queue))
+        Ok(missing(&selected.missing, &queue))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use clerk_sync_pipeline::{
-    queue::parked::{Fate, Parked, Tally},
+    queue::parked::{Fate, Parked},
     wording::letters,
 };
 
@@ -32,32 +32,26 @@ pub(crate) struct ReplayArgs {
 impl Errand for ReplayArgs {
     async fn run(&self, parked: &mut impl Parked) -> anyhow::Result<ExitCode> {
         let place = self.queue.place();
-        let mut selecting = self.selection.start();
-        let mut tally = Tally::default();
-        let walk = parked.walk(place, |letter| {
-            if !selecting.takes(letter) {
-                return Fate::Keep;
-            }
-            tally.add(&letter.code);
-            if self.dry_run {
-                Fate::Keep
-            } else {
-                Fate::Replay
-            }
-        });
-        let replayed = walk.await.map_err(|error| interrupted(error, "replayed"))?;
-        if tally.total() > 0 {
-            say!("{tally}");
+        let fate = if self.dry_run {
+            Fate::Keep
+        } else {
+            Fate::Replay
+        };
+        let walk = self.selection.walk(parked, place, fate).await;
+        let selected = walk.map_err(|error| interrupted(error, "replayed"))?;
+        let total = selected.tally.total();
+        if total > 0 {
+            say!("{}", selected.tally);
         }
         if self.dry_run {
-            say!("{} would be replayed", letters(tally.total()));
+            say!("{} would be replayed", letters(total));
         } else {
-            say!("{} replayed", letters(replayed));
-            if replayed > 0 {
+            say!("{} replayed", letters(selected.replayed));
+            if selected.replayed > 0 {
                 say!("{}", applied(parked.replay_delay()));
             }
         }
-        Ok(missing(&selecting.missing(), &parked.name(place)))
+        Ok(missing(&selected.missing, &parked.name(place)))
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use clerk_sync_pipeline::{Millis, queue::parked::Letter};
+use clerk_sync_pipeline::{
+    Millis,
+    queue::parked::{Fate, Interrupted, Letter, Parked, Place, Tally},
+};
 
 /// Letters by what they are.
 #[derive(clap::Args)]
@@ -66,38 +69,50 @@ pub(super) struct Selection {
     all: bool,
 }
 
-/// A selection at work: remembers which ids it has met.
-pub(super) struct Selecting<'a> {
-    selection: &'a Selection,
-    now: Millis,
-    /// Ids that are still looked for.
-    missing: BTreeSet<&'a str>,
+/// What a selection has met.
+pub(super) struct Selected<'a> {
+    /// The letters.
+    pub(super) tally: Tally,
+    /// The ids that no letter had.
+    pub(super) missing: BTreeSet<&'a str>,
+    /// How many were replayed, where that was their fate.
+    pub(super) replayed: u64,
 }
 
 impl Selection {
-    pub(super) fn start(&self) -> Selecting<'_> {
-        Selecting {
-            selection: self,
-            now: Millis::now(),
-            missing: self.ids.iter().map(String::as_str).collect(),
-        }
+    /// Walks along a place. Each letter that is selected has this fate, and every other one stays.
+    pub(super) async fn walk(
+        &self,
+        parked: &mut impl Parked,
+        place: Place,
+        fate: Fate,
+    ) -> Result<Selected<'_>, Interrupted> {
+        let now = Millis::now();
+        let mut tally = Tally::default();
+        let mut missing: BTreeSet<&str> = self.ids.iter().map(String::as_str).collect();
+        let walk = parked.walk(place, |letter| {
+            missing.remove(letter.id.as_str());
+            if !self.takes(letter, now) {
+                return Fate::Keep;
+            }
+            tally.add(&letter.code);
+            fate
+        });
+        let replayed = walk.await?;
+        Ok(Selected {
+            tally,
+            missing,
+            replayed,
+        })
     }
-}
 
-impl<'a> Selecting<'a> {
-    pub(super) fn takes(&mut self, letter: &Letter) -> bool {
-        let Selection { ids, filter, all } = self.selection;
+    fn takes(&self, letter: &Letter, now: Millis) -> bool {
+        let Self { ids, filter, all } = self;
         if ids.is_empty() {
-            return *all || filter.matches(letter, self.now);
+            *all || filter.matches(letter, now)
+        } else {
+            ids.iter().any(|id| id == letter.id.as_str())
         }
-        let id = letter.id.as_str();
-        self.missing.remove(id);
-        ids.iter().any(|wanted| wanted == id)
-    }
-
-    /// The ids that no letter had.
-    pub(super) fn missing(self) -> Vec<&'a str> {
-        self.missing.into_iter().collect()
     }
 }
 
