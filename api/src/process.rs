@@ -1,14 +1,7 @@
 //! The API's process: applications on one side, Clerk and the database on the other.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
-use clerk_sync_pipeline::{
-    admin::{self, Readiness},
-    config,
-    lifecycle::Shutdown,
-    telemetry::Metrics,
-};
+use clerk_sync_pipeline::{admin::Readiness, config, lifecycle::Shutdown, telemetry::Metrics};
 use clerk_sync_projection::Projection;
 
 use crate::config::{Args, CONNECTIONS};
@@ -18,29 +11,24 @@ use crate::config::{Args, CONNECTIONS};
 /// # Errors
 /// A port cannot be had, or the database's URL cannot be understood.
 pub async fn answer(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::new(0));
-    let readiness = Readiness::default();
-    let listener = config::bind("LISTEN", args.listen)
-        .await
-        .map_err(anyhow::Error::msg)?;
-    let admin_listener = args
-        .process
-        .bind_admin()
-        .await
-        .map_err(anyhow::Error::msg)?;
+    let listener = config::bind("LISTEN", args.listen).await?;
+    let admin = args.process.bind_admin(Metrics::new(0)).await?;
     let db = args.database.open(CONNECTIONS).await;
     let db = db.context("DATABASE_URL")?;
-    let projection = Projection::new(db.clone(), args.projection.config(), metrics.clone());
-    watch_database(&projection, &readiness);
-    let api = args
-        .api
-        .build(&args.clerk_secret_key, db, projection, metrics.clone())?;
-    api.watch(&readiness);
+    let projection = Projection::new(db.clone(), args.projection.config(), admin.metrics.clone());
+    watch_database(&projection, &admin.readiness);
+    let api = args.api.build(
+        &args.clerk_secret_key,
+        db,
+        projection,
+        admin.metrics.clone(),
+    )?;
+    api.watch(&admin.readiness);
     let work = async {
         clerk_sync_ingest::serve(api.clone(), args.port, listener, shutdown.clone()).await;
         api.close().await;
     };
-    admin::serve(admin_listener, metrics, readiness, shutdown.clone(), work).await;
+    admin.serve(shutdown.clone(), work).await;
     Ok(())
 }
 

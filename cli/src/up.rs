@@ -160,17 +160,10 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         args.worker.worker_lanes = 1;
     }
 
-    let listener = config::bind("LISTEN", args.ingest.listen)
-        .await
-        .map_err(anyhow::Error::msg)?;
+    let listener = config::bind("LISTEN", args.ingest.listen).await?;
     let webhooks = listener.local_addr()?;
-    let admin_listener = args
-        .process
-        .bind_admin()
-        .await
-        .map_err(anyhow::Error::msg)?;
-    let metrics = Arc::new(Metrics::new(verifier.secrets()));
-    let readiness = Readiness::default();
+    let metrics = Metrics::new(verifier.secrets());
+    let admin = args.process.bind_admin(metrics).await?;
     let api = args.clerk_secret_key.0.take().filter(|_| !args.demo);
     // A demonstration's folder is cleared; the token stays.
     let (console, token) = console(&args.console, &args.data)?;
@@ -180,7 +173,7 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
     let db = args.tables.session.open(&url, connections).await;
     let db = db.context("DATABASE_URL")?;
     let webhook_url = format!("http://{}{}", local(webhooks), args.ingest.webhook_path);
-    args.process.admin_listen = admin_listener.local_addr()?;
+    args.process.admin_listen = admin.address()?;
     let host = local(webhooks);
     let served = Served {
         webhooks: webhook_url.clone(),
@@ -203,18 +196,18 @@ async fn up(mut args: UpArgs, shutdown: Shutdown) -> anyhow::Result<()> {
         console,
         ingest: args.ingest,
         worker: args.worker,
-        metrics: metrics.clone(),
+        metrics: admin.metrics.clone(),
         shutdown: shutdown.clone(),
     };
     let mut result = Ok(());
     let work = async {
-        let topology = &args.broker.topology;
+        let (topology, readiness) = (&args.broker.topology, &admin.readiness);
         result = match args.broker.server() {
-            Some(server) => Box::pin(with_rabbitmq(parts, server, &readiness)).await,
-            None => Box::pin(with_files(parts, topology, &folder, &readiness)).await,
+            Some(server) => Box::pin(with_rabbitmq(parts, server, readiness)).await,
+            None => Box::pin(with_files(parts, topology, &folder, readiness)).await,
         };
     };
-    admin::serve(admin_listener, metrics, readiness.clone(), shutdown, work).await;
+    admin.serve(shutdown, work).await;
     result
 }
 

@@ -1,16 +1,9 @@
 //! The console as a process of its own: a browser on one side, the database and RabbitMQ on the
 //! other.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use clerk_sync_entity::processed_events;
-use clerk_sync_pipeline::{
-    admin::{self, Readiness},
-    config,
-    lifecycle::Shutdown,
-    telemetry::Metrics,
-};
+use clerk_sync_pipeline::{admin::Readiness, config, lifecycle::Shutdown, telemetry::Metrics};
 use clerk_sync_projection::Projection;
 
 use crate::{
@@ -23,21 +16,13 @@ use crate::{
 /// # Errors
 /// A port cannot be had, or the database's URL cannot be understood.
 pub async fn show(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::new(0));
-    let readiness = Readiness::default();
-    let listener = config::bind("LISTEN", args.listen)
-        .await
-        .map_err(anyhow::Error::msg)?;
-    let admin_listener = args
-        .process
-        .bind_admin()
-        .await
-        .map_err(anyhow::Error::msg)?;
+    let listener = config::bind("LISTEN", args.listen).await?;
+    let admin = args.process.bind_admin(Metrics::new(0)).await?;
     let db = args.database.open(CONNECTIONS).await;
     let db = db.context("DATABASE_URL")?;
-    watch_database(Reader::new(db.clone()), &readiness);
+    watch_database(Reader::new(db.clone()), &admin.readiness);
     let config = args.projection.config_of_any_instance();
-    let projection = Projection::new(db.clone(), config, metrics.clone());
+    let projection = Projection::new(db.clone(), config, admin.metrics.clone());
     let numbers = args.numbers();
     let clerk = match args.clerk_secret_key.0 {
         Some(key) => Some(Clerk::new(
@@ -45,7 +30,7 @@ pub async fn show(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
             args.clerk_api_url,
             args.projection.instance(),
             projection,
-            metrics.clone(),
+            admin.metrics.clone(),
         )?),
         None => None,
     };
@@ -54,7 +39,7 @@ pub async fn show(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         database: db,
         queue: Queue::Rabbit(args.amqp.server()),
         numbers,
-        readiness: readiness.clone(),
+        readiness: admin.readiness.clone(),
         clerk,
         shutdown: shutdown.clone(),
     };
@@ -68,14 +53,7 @@ pub async fn show(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         tokio::join!(serving, watch.run());
     };
     // Large, and only once.
-    Box::pin(admin::serve(
-        admin_listener,
-        metrics,
-        readiness,
-        shutdown.clone(),
-        work,
-    ))
-    .await;
+    Box::pin(admin.serve(shutdown.clone(), work)).await;
     Ok(())
 }
 

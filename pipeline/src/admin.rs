@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     convert::Infallible,
     future::Future,
+    io,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -115,32 +116,55 @@ impl ReadinessPart {
     }
 }
 
-/// Serves the admin port until shutdown was requested and `drained` resolves, so that an
-/// orchestrator can watch the process stop.
-pub async fn serve(
+/// The admin port of a process, and what it tells there.
+pub struct AdminPort {
     listener: TcpListener,
-    metrics: Arc<Metrics>,
-    readiness: Readiness,
-    shutdown: Shutdown,
-    drained: impl Future<Output = ()>,
-) {
-    let connections = TaskTracker::new();
-    let admin = Arc::new(Admin {
-        metrics,
-        readiness,
-        shutdown,
-    });
-    let mut drained = std::pin::pin!(drained);
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut drained => return,
-        };
-        match accepted {
-            Ok((stream, _)) => drop(connections.spawn(admin.clone().connection(stream))),
-            Err(error) => {
-                tracing::warn!(%error, "the admin port cannot accept");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// What `/readyz` asks.
+    pub readiness: Readiness,
+}
+
+impl AdminPort {
+    /// Tells these metrics there, and of a process that is not ready yet.
+    #[must_use]
+    pub fn new(listener: TcpListener, metrics: Metrics) -> Self {
+        Self {
+            listener,
+            metrics: Arc::new(metrics),
+            readiness: Readiness::default(),
+        }
+    }
+
+    /// Where it is.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves the port until shutdown was requested and `drained` resolves, so that an
+    /// orchestrator can watch the process stop.
+    pub async fn serve(&self, shutdown: Shutdown, drained: impl Future<Output = ()>) {
+        let connections = TaskTracker::new();
+        let admin = Arc::new(Admin {
+            metrics: self.metrics.clone(),
+            readiness: self.readiness.clone(),
+            shutdown,
+        });
+        let mut drained = std::pin::pin!(drained);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.listener.accept() => accepted,
+                () = &mut drained => return,
+            };
+            match accepted {
+                Ok((stream, _)) => drop(connections.spawn(admin.clone().connection(stream))),
+                Err(error) => {
+                    tracing::warn!(%error, "the admin port cannot accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }

@@ -1,19 +1,19 @@
 //! Settings: flags and environment variables of the same names, `.env` read when present, and all
 //! problems reported at once, by name, before any port is bound.
 
-use std::{fmt::Display, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{fmt::Display, io, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use tokio::net::TcpListener;
 
 use crate::{
-    admin,
+    admin::{self, AdminPort},
     lifecycle::Shutdown,
     queue::{
         RetryLadder, Topology,
         amqp::{self, Nodes},
     },
-    telemetry::{self, LogFormat},
+    telemetry::{self, LogFormat, Metrics},
     trace::{self, TraceArgs},
 };
 
@@ -137,23 +137,37 @@ pub fn given<T, E>(
 }
 
 impl ProcessArgs {
-    /// Takes the admin port.
+    /// Takes the admin port, where these metrics are shown.
     ///
     /// # Errors
-    /// It cannot be had; the text names the setting.
-    pub async fn bind_admin(&self) -> Result<TcpListener, String> {
-        bind("ADMIN_LISTEN", self.admin_listen).await
+    /// It cannot be had.
+    pub async fn bind_admin(&self, metrics: Metrics) -> Result<AdminPort, BindError> {
+        let listener = bind("ADMIN_LISTEN", self.admin_listen).await?;
+        Ok(AdminPort::new(listener, metrics))
     }
 }
 
-/// Takes a port.
+/// A port that cannot be had. The text names the setting.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: cannot listen on {address}: {cause}")]
+pub struct BindError {
+    setting: &'static str,
+    address: SocketAddr,
+    cause: io::Error,
+}
+
+/// Takes the port of a setting.
 ///
 /// # Errors
-/// It cannot be had; the text names the setting.
-pub async fn bind(setting: &str, address: SocketAddr) -> Result<TcpListener, String> {
+/// It cannot be had.
+pub async fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     let listener = TcpListener::bind(address)
         .await
-        .map_err(|error| format!("{setting}: cannot listen on {address}: {error}"))?;
+        .map_err(|cause| BindError {
+            setting,
+            address,
+            cause,
+        })?;
     let bound = listener.local_addr().unwrap_or(address);
     tracing::info!(setting, address = %bound, "listening");
     Ok(listener)

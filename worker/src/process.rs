@@ -1,14 +1,7 @@
 //! The worker's process: RabbitMQ on one side, the database on the other.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
-use clerk_sync_pipeline::{
-    admin::{self, Readiness},
-    lifecycle::Shutdown,
-    queue::amqp::AmqpConsumers,
-    telemetry::Metrics,
-};
+use clerk_sync_pipeline::{lifecycle::Shutdown, queue::amqp::AmqpConsumers, telemetry::Metrics};
 use clerk_sync_projection::Projection;
 
 use crate::config::Args;
@@ -18,13 +11,8 @@ use crate::config::Args;
 /// # Errors
 /// The admin port cannot be had, or the database's URL cannot be understood.
 pub async fn work(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::new(0));
-    let readiness = Readiness::default();
-    let listener = args
-        .process
-        .bind_admin()
-        .await
-        .map_err(anyhow::Error::msg)?;
+    let admin = args.process.bind_admin(Metrics::new(0)).await?;
+    let (metrics, readiness) = (&admin.metrics, &admin.readiness);
     let connections = args.worker.connections();
     let db = args.database.open(connections).await;
     let config = args.worker.projection.config();
@@ -34,7 +22,7 @@ pub async fn work(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     let ladder = server.topology.ladder.clone();
     let lanes = args.worker.worker_lanes.into();
     let mut consumers =
-        AmqpConsumers::start(server, lanes, args.worker.prefetch, &metrics, &readiness);
+        AmqpConsumers::start(server, lanes, args.worker.prefetch, metrics, readiness);
     let work = async {
         let lanes = consumers.take_lanes();
         crate::run(
@@ -43,19 +31,12 @@ pub async fn work(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
             ladder,
             &args.worker,
             metrics.clone(),
-            &readiness,
+            readiness,
             shutdown.clone(),
         )
         .await;
         consumers.close().await;
     };
-    admin::serve(
-        listener,
-        metrics.clone(),
-        readiness.clone(),
-        shutdown.clone(),
-        work,
-    )
-    .await;
+    admin.serve(shutdown.clone(), work).await;
     Ok(())
 }

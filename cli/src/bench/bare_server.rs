@@ -29,9 +29,7 @@ pub(crate) async fn serve(args: BareServerArgs) -> anyhow::Result<ExitCode> {
     )
     .map_err(anyhow::Error::msg)?;
     let shutdown = clerk_sync_pipeline::lifecycle::Shutdown::on_signals()?;
-    let listener = config::bind("LISTEN", args.listen)
-        .await
-        .map_err(anyhow::Error::msg)?;
+    let listener = config::bind("LISTEN", args.listen).await?;
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => accepted?.0,

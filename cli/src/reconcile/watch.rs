@@ -1,11 +1,10 @@
 //! `clerk-sync reconcile --watch`: a service that compares again and again.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use clerk_sync_clerk::backend::ApiError;
 use clerk_sync_pipeline::{
     Millis,
-    admin::{self, Readiness},
     lifecycle::Shutdown,
     telemetry::{DriftKind, Label as _, Metrics},
 };
@@ -24,22 +23,18 @@ pub(super) async fn watch(
     every: Duration,
     shutdown: Shutdown,
 ) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::new(0));
-    let readiness = Readiness::default();
-    let bound = args.process.bind_admin().await;
-    let listener = bound.map_err(anyhow::Error::msg)?;
-    let sides = args.sides.open(metrics.clone()).await?;
-    clerk_sync_worker::watch_database(&sides.projection, &readiness);
+    let admin = args.process.bind_admin(Metrics::new(0)).await?;
+    let sides = args.sides.open(admin.metrics.clone()).await?;
+    clerk_sync_worker::watch_database(&sides.projection, &admin.readiness);
     let mut ended = Ok(());
     let watching = async {
         tokio::select! {
             // Whatever is under way is a question, or one transaction: nothing is left half done.
             () = shutdown.requested() => {}
-            error = again_and_again(sides, &args, every, &metrics) => ended = Err(error),
+            error = again_and_again(sides, &args, every, &admin.metrics) => ended = Err(error),
         }
     };
-    let (metrics, shutdown) = (metrics.clone(), shutdown.clone());
-    admin::serve(listener, metrics, readiness, shutdown, watching).await;
+    admin.serve(shutdown.clone(), watching).await;
     ended
 }
 
