@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{LaneState, Metrics};
+use super::Metrics;
+use crate::telemetry::LaneState;
 
 /// One lane's share in `clerk_sync_lanes`.
 pub struct LaneGauge {
