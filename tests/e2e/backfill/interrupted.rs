@@ -12,9 +12,43 @@ use crate::harness::{
 };
 
 on_both_databases! {
+    a_backfill_that_was_killed_goes_on_where_it_was,
     a_backfill_that_was_interrupted_long_ago_begins_anew,
     a_backfill_whose_rows_are_gone_begins_anew,
     a_signal_ends_it_with_a_word_and_the_next_one_goes_on,
+}
+
+async fn a_backfill_that_was_killed_goes_on_where_it_was(db: TestDb) {
+    let (db, clerk) = (db.migrated().await, production().await);
+    let who = clerk.fill(4_000);
+    let env = between(&clerk, &db);
+    clerk.set_delay(Duration::from_millis(300));
+    let process = Process::start("clerk-sync", &["backfill"], &env);
+    eventually("some are done", SOON, async || {
+        db.users_if_any().await >= 1_000
+    })
+    .await;
+    process.kill().await;
+    let done = db.users().await.len();
+    assert!(done < 4_000, "it was too fast to be killed");
+
+    clerk.set_delay(Duration::ZERO);
+    let asked = clerk.requests(Endpoint::Users);
+    let (exit, said) = backfill(&env, &[]).await;
+    assert_eq!(exit, 0, "{said}");
+    assert!(said.contains("going on after"), "{said}");
+    let [created, _, current, ..] = summary(&said);
+    assert_eq!(created + current, 4_000, "{said}");
+    // What was applied and not yet bookmarked: a page at most.
+    assert!(current <= 500, "{said}");
+    let pages = clerk.requests(Endpoint::Users) - asked;
+    assert!(pages < 8, "{pages} pages: it began anew");
+    equals(&db, &clerk, &who).await;
+
+    // It came to its end, so the next one begins with the first user.
+    let (exit, said) = backfill(&env, &[]).await;
+    assert_eq!((exit, summary(&said)), (0, [0, 0, 4_000, 0, 0]), "{said}");
+    db.remove().await;
 }
 
 /// A backfill that was killed with a page or more behind it, and some before it.
@@ -60,6 +94,31 @@ async fn a_backfill_that_was_interrupted_long_ago_begins_anew(db: TestDb) {
     );
     assert_eq!(summary(&said).iter().sum::<u64>(), 2_500);
     equals(&db, &clerk, &who).await;
+    db.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_whose_last_user_was_deleted_begins_anew() {
+    let (db, clerk) = (TestDb::sqlite().await.migrated().await, production().await);
+    let who = clerk.fill(2_000);
+    let env = between(&clerk, &db);
+    clerk.set_delay(Duration::from_millis(300));
+    let process = Process::start("clerk-sync", &["backfill"], &env);
+    let bookmark = "SELECT count(*) FROM clerk_sync_bookmarks WHERE name = 'backfill'";
+    eventually("a page is bookmarked", SOON, async || {
+        db.count(bookmark).await == 1
+    })
+    .await;
+    process.kill().await;
+    clerk.set_delay(Duration::ZERO);
+    for page in who.chunks(500) {
+        clerk.remove(page.last().unwrap());
+    }
+    let (exit, said) = backfill(&env, &[]).await;
+    assert_eq!(exit, 0, "{said}");
+    assert!(!said.contains("going on after"), "{said}");
+    let [created, _, current, ..] = summary(&said);
+    assert_eq!(created + current, 1_996, "{said}");
     db.remove().await;
 }
 
