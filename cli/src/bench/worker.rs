@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::{
-    applied::{self, Counters},
+    applied::{self, Counters, Window},
     audit::{Audit, Tables},
     load::Fate,
     meter::Meter,
@@ -137,17 +137,19 @@ impl WorkerArgs {
                 lanes,
                 &done
             ),
-            applied::measure(
-                &meter,
-                self.events / WARM_UP_SHARE,
-                || self.events,
-                async || Ok(done.load(Ordering::Relaxed))
-            ),
+            self.measure(&meter, &done),
         )?;
         let mut run = Run::new(RAW, round, &window, None);
         let leftovers = Leftovers::default();
         run.audit = Some(self.audit(site, &stock, RAW, &leftovers).await?);
         Ok(run)
+    }
+
+    /// Looks on while `done` counts along to all events.
+    async fn measure(&self, meter: &Meter, done: &AtomicU64) -> anyhow::Result<Window> {
+        let warm_up = self.events / WARM_UP_SHARE;
+        let applied = async || Ok(done.load(Ordering::Relaxed));
+        applied::measure(meter, warm_up, || self.events, applied).await
     }
 
     async fn consumed(&self, site: &Site, round: u32, stock: &Arc<Stock>) -> anyhow::Result<Run> {
@@ -163,12 +165,7 @@ impl WorkerArgs {
                 self.all_lanes(),
                 &done
             ),
-            applied::measure(
-                &meter,
-                self.events / WARM_UP_SHARE,
-                || self.events,
-                async || Ok(done.load(Ordering::Relaxed))
-            ),
+            self.measure(&meter, &done),
         )?;
         let mut run = Run::new(CONSUMED, round, &window, None);
         let leftovers = site.leftovers().await?;
