@@ -12,7 +12,8 @@ import yaml
 
 OURS = Path(__file__).parent / "crds"
 # Settings whose values are secret: never in an object.
-SECRET = {"AMQP_PASSWORD", "AMQP_USERNAME", "DATABASE_URL", "CLERK_SECRET_KEY", "CLERK_WEBHOOK_SIGNING_SECRET"}
+SECRET = {"AMQP_PASSWORD", "AMQP_USERNAME", "DATABASE_URL", "CLERK_SECRET_KEY", "CLERK_WEBHOOK_SIGNING_SECRET",
+          "OTEL_EXPORTER_OTLP_HEADERS"}
 
 problems = []
 

@@ -12,6 +12,7 @@ REFUSED = [
     (["--set", "env.DATABASE_URL=postgres://u:p@h/d"], "DATABASE_URL"),
     (["--set", "worker.env.AMQP_URL=amqp://u:p@h"], "AMQP_URL"),
     (["--set", "env.CLERK_SECRET_KEY=sk_live_x"], "CLERK_SECRET_KEY"),
+    (["--set", "env.OTEL_EXPORTER_OTLP_HEADERS=a=b"], "OTEL_EXPORTER_OTLP_HEADERS"),
     (["--set", "env.QUEUE_MAX_BYTES=4294967296"], "QUEUE_MAX_BYTES"),
     (["--set", "image.digest=sha256:abc"], "digest"),
     (["--set", "worker.autoscaling.type=both"], "type"),

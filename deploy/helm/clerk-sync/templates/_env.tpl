@@ -1,6 +1,6 @@
 {{/* Environment of the containers. */}}
 
-{{/* A setting whose value is in a Secret. Argument: dict root, name, credential. */}}
+{{/* A setting whose value is in a Secret. Argument: dict root, name, credential, optional. */}}
 {{- define "clerk-sync.secretEnv" -}}
 {{- $credential := get .root.Values.credentials .credential -}}
 - name: {{ .name }}
@@ -8,6 +8,9 @@
     secretKeyRef:
       name: {{ default .root.Values.existingSecret $credential.secret }}
       key: {{ $credential.key }}
+      {{- if .optional }}
+      optional: true
+      {{- end }}
 {{- end -}}
 
 {{/* Where RabbitMQ is. Argument: dict root, user (ingest, worker, setup). */}}
