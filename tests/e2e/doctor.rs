@@ -15,6 +15,7 @@ use crate::harness::{
     servers::{TestDb, TestQueue},
 };
 
+mod alarm;
 mod broker;
 mod clerk;
 mod database;

@@ -78,7 +78,7 @@ async fn ask(inspector: Inspector) -> Seen {
     let seen = Seen {
         objects: inspector.objects().await,
         depths: inspector.depths().await,
-        // Last, since a broker with an alarm hears nothing after them.
+        // Last, since a broker with an alarm hears nothing after their publishes.
         rights: inspector.rights().await,
         round_trip: inspector.round_trip().await,
     };
@@ -129,11 +129,13 @@ fn objects(objects: &[Object]) -> Vec<Line> {
         let name = &object.name;
         match &object.state {
             State::AsWanted | State::There | State::Hidden => {}
-            State::Missing => lines.push(Line::problem(NAME, format!("{name} is not there"), SETUP)),
+            State::Missing => {
+                lines.push(Line::problem(NAME, format!("{name} is not there"), SETUP))
+            }
             // By its arguments alone it is not as wanted, but a policy may make it so.
-            State::Different(how) if how.contains(" is none, wanted ") => lines.push(Line::warning(
+            State::Lacks(arguments) => lines.push(Line::warning(
                 NAME,
-                how.as_str(),
+                format!("{name} has no {} of its own", arguments.join(", ")),
                 "fine if a policy gives it that, as deploy/rabbitmq/definitions.json does; else \
                  empty and delete it, then run `clerk-sync setup`",
             )),

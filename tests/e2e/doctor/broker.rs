@@ -20,7 +20,7 @@ use crate::harness::{
 };
 
 /// A broker set up, without anything else; nobody consumes.
-async fn alone() -> (TestQueue, Env) {
+pub(super) async fn alone() -> (TestQueue, Env) {
     let queue = TestQueue::with_ladder("5s,30s").await;
     let mut env = only(&queue);
     queue.env(&mut env);
@@ -35,8 +35,8 @@ fn only(queue: &TestQueue) -> Env {
     env
 }
 
-const NO_FILE: &str = "warning sqlite/file";
-const NO_WORKER: &str = "warning rabbitmq/queue";
+pub(super) const NO_FILE: &str = "warning sqlite/file";
+pub(super) const NO_WORKER: &str = "warning rabbitmq/queue";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_queue_with_other_arguments_is_named_with_what_was_found_and_wanted() {
@@ -94,7 +94,61 @@ async fn an_argument_that_a_policy_may_give_is_a_warning() {
     amqp::setup(&queue.server).await.unwrap_err();
     let diagnosis = doctor(&only(&queue), &[]).await;
     diagnosis.is(&["warning rabbitmq/topology", NO_WORKER, NO_FILE]);
-    diagnosis.says("rabbitmq/topology", &[&dead, "definitions.json"]);
+    diagnosis.says(
+        "rabbitmq/topology",
+        &[
+            &dead,
+            "x-delivery-limit",
+            "x-overflow",
+            "of its own",
+            "definitions.json",
+        ],
+    );
+    queue.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_of_another_type_is_a_problem_whatever_else_it_lacks() {
+    // No policy makes a quorum queue of it.
+    let queue = TestQueue::bare("5s").await;
+    let dead = queue.server.topology.dead();
+    let (_connection, channel) = queue.channel().await;
+    let durable = QueueDeclareOptions::durable();
+    channel
+        .queue_declare(dead.as_str().into(), durable, FieldTable::default())
+        .await
+        .unwrap();
+    amqp::setup(&queue.server).await.unwrap_err();
+    let diagnosis = doctor(&only(&queue), &[]).await;
+    diagnosis.is(&["problem rabbitmq/topology", NO_WORKER, NO_FILE]);
+    diagnosis.says(
+        "rabbitmq/topology",
+        &[&dead, "x-queue-type", "wanted quorum"],
+    );
+    queue.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_differs_is_told_also_where_other_arguments_are_missing() {
+    let queue = TestQueue::bare("5s").await;
+    let mut short = FieldTable::default();
+    let quorum = AMQPValue::LongString("quorum".into());
+    short.insert("x-queue-type".into(), quorum);
+    short.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(3));
+    let dead = queue.server.topology.dead();
+    let (_connection, channel) = queue.channel().await;
+    let durable = QueueDeclareOptions::durable();
+    channel
+        .queue_declare(dead.as_str().into(), durable, short)
+        .await
+        .unwrap();
+    amqp::setup(&queue.server).await.unwrap_err();
+    let diagnosis = doctor(&only(&queue), &[]).await;
+    diagnosis.is(&["problem rabbitmq/topology", NO_WORKER, NO_FILE]);
+    diagnosis.says(
+        "rabbitmq/topology",
+        &[&dead, "x-delivery-limit is 3, wanted 1000000"],
+    );
     queue.remove().await;
 }
 

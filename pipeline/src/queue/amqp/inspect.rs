@@ -19,13 +19,16 @@ use super::{
     connection::{CLOSE_TIMEOUT, CutOnDrop, errand_on},
     explain::{ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, code, explain},
     publisher::check_exchange,
-    topology::{self, Exchange, QueueDefinition},
+    topology::{self, Exchange},
 };
 use crate::{queue::Topology, secret::ServerUrl};
 
 pub use found::{Binding, Depth, Object, Right, Rights, State, bindings};
 
 mod found;
+
+/// The one argument of a queue that no policy gives.
+const QUEUE_TYPE: &str = "x-queue-type";
 
 /// What is said of a broker that blocks whoever publishes.
 const ALARM: &str = "the broker takes no messages: it holds a memory or disk alarm";
@@ -68,17 +71,20 @@ impl Inspector {
         let mut objects = Vec::new();
         for exchange in topology::exchanges(&self.topology) {
             let name = format!("exchange {}", exchange.name);
-            let declare = async |passive| {
-                self.in_time(self.declare_exchange(&exchange, passive))
-                    .await
+            let declare = async |passive, arguments| {
+                let declare = self.declare_exchange(&exchange, passive, arguments);
+                self.in_time(declare).await
             };
-            let state = state_of(&name, declare).await;
+            let state = state_of(&name, &exchange.arguments, declare).await;
             objects.push(Object { name, state });
         }
         for queue in topology::queues(&self.topology) {
             let name = format!("queue {}", queue.name);
-            let declare = async |passive| self.in_time(self.declare_queue(&queue, passive)).await;
-            let state = state_of(&name, declare).await;
+            let declare = async |passive, arguments| {
+                let declare = self.declare_queue(&queue.name, passive, arguments);
+                self.in_time(declare).await
+            };
+            let state = state_of(&name, &queue.arguments, declare).await;
             objects.push(Object { name, state });
         }
         objects
@@ -110,11 +116,14 @@ impl Inspector {
 
     /// What the user may do. No message is published, and none is taken.
     pub async fn rights(&self) -> Rights {
+        // First: from the first publish on, a broker with an alarm hears nothing of this connection.
+        let consume = self.may_consume(&self.topology.apply()).await;
+        let look_at_dead_letters = self.may_consume(&self.topology.dead()).await;
         Rights {
             publish_events: self.may_publish(&self.topology.events()).await,
             publish_retries: self.may_publish(&self.topology.retry()).await,
-            consume: self.may_consume(&self.topology.apply()).await,
-            look_at_dead_letters: self.may_consume(&self.topology.dead()).await,
+            consume,
+            look_at_dead_letters,
         }
     }
 
@@ -125,6 +134,9 @@ impl Inspector {
     /// # Errors
     /// The broker did not confirm, or lost it.
     pub async fn round_trip(&self) -> Result<Option<Duration>, String> {
+        if self.connection.status().blocked() {
+            return Err(ALARM.to_owned());
+        }
         match timeout(self.patience, self.send_to_itself()).await {
             Ok(Ok(took)) => took.map(Some),
             Ok(Err(error)) if code(&error) == Some(ACCESS_REFUSED) => Ok(None),
@@ -214,7 +226,12 @@ impl Inspector {
         }
     }
 
-    async fn declare_exchange(&self, exchange: &Exchange, passive: bool) -> lapin::Result<()> {
+    async fn declare_exchange(
+        &self,
+        exchange: &Exchange,
+        passive: bool,
+        arguments: FieldTable,
+    ) -> lapin::Result<()> {
         let channel = self.connection.create_channel().await?;
         let options = ExchangeDeclareOptions {
             durable: true,
@@ -222,24 +239,27 @@ impl Inspector {
             passive,
             ..Default::default()
         };
-        let (kind, arguments) = (exchange.kind.clone(), exchange.arguments.clone());
-        let name = exchange.name.as_str().into();
+        let (name, kind) = (exchange.name.as_str().into(), exchange.kind.clone());
         channel
             .exchange_declare(name, kind, options, arguments)
             .await?;
         close(&channel).await
     }
 
-    async fn declare_queue(&self, queue: &QueueDefinition, passive: bool) -> lapin::Result<()> {
+    async fn declare_queue(
+        &self,
+        queue: &str,
+        passive: bool,
+        arguments: FieldTable,
+    ) -> lapin::Result<()> {
         let channel = self.connection.create_channel().await?;
         let options = QueueDeclareOptions {
             durable: true,
             passive,
             ..Default::default()
         };
-        let name = queue.name.as_str().into();
         channel
-            .queue_declare(name, options, queue.arguments.clone())
+            .queue_declare(queue.into(), options, arguments)
             .await?;
         close(&channel).await
     }
@@ -277,9 +297,16 @@ async fn close(channel: &Channel) -> lapin::Result<()> {
 
 /// Asks whether it is there, and only then whether it is as wanted: declared once more, what is not
 /// there would be made.
-async fn state_of(name: &str, declare: impl AsyncFn(bool) -> Result<(), Refusal>) -> State {
+///
+/// The broker names the first argument that differs. One that the object does not have may come from
+/// a policy, so the question is asked again without it, until all that is left to differ is told.
+async fn state_of(
+    name: &str,
+    wanted: &FieldTable,
+    declare: impl AsyncFn(bool, FieldTable) -> Result<(), Refusal>,
+) -> State {
     const PASSIVE: bool = true;
-    match declare(PASSIVE).await {
+    match declare(PASSIVE, wanted.clone()).await {
         Ok(()) => {}
         Err(Refusal {
             code: Some(NOT_FOUND),
@@ -291,16 +318,29 @@ async fn state_of(name: &str, declare: impl AsyncFn(bool) -> Result<(), Refusal>
         }) => return State::Hidden,
         Err(Refusal { text, .. }) => return State::Unknown(text),
     }
-    match declare(!PASSIVE).await {
-        Ok(()) => State::AsWanted,
-        Err(Refusal {
-            code: Some(PRECONDITION_FAILED),
-            text,
-        }) => State::Different(topology::difference(&text, name)),
-        Err(Refusal {
-            code: Some(ACCESS_REFUSED),
-            ..
-        }) => State::There,
-        Err(Refusal { text, .. }) => State::Unknown(text),
+    let mut arguments = wanted.inner().clone();
+    let mut lacking = Vec::new();
+    loop {
+        match declare(!PASSIVE, arguments.clone().into()).await {
+            Ok(()) if lacking.is_empty() => return State::AsWanted,
+            Ok(()) => return State::Lacks(lacking),
+            Err(Refusal {
+                code: Some(PRECONDITION_FAILED),
+                text,
+            }) => {
+                let lacks = topology::argument_without_value(&text)
+                    .filter(|argument| *argument != QUEUE_TYPE)
+                    .and_then(|argument| arguments.remove_entry(argument));
+                match lacks {
+                    Some((argument, _)) => lacking.push(argument.to_string()),
+                    None => return State::Different(topology::difference(&text, name)),
+                }
+            }
+            Err(Refusal {
+                code: Some(ACCESS_REFUSED),
+                ..
+            }) => return State::There,
+            Err(Refusal { text, .. }) => return State::Unknown(text),
+        }
     }
 }

@@ -151,8 +151,9 @@ fn note(
 pub(super) fn difference(reply: &str, name: &str) -> String {
     let quoted = |before: &str| {
         let (_, rest) = reply.split_once(before)?;
-        // Values stand in quotes; the word none, or a number with its type, may not.
+        // Values stand in quotes, perhaps with their type after them; the word none does not.
         let rest = rest.trim_start();
+        let rest = rest.strip_prefix("the value ").unwrap_or(rest);
         match rest.strip_prefix('\'') {
             Some(rest) => rest.split('\'').next(),
             None => Some(rest.trim_end_matches('.').trim()),
@@ -166,6 +167,13 @@ pub(super) fn difference(reply: &str, name: &str) -> String {
         }
         _ => format!("{name}: {reply}"),
     }
+}
+
+/// The argument that an object was found to have no value for, if the reply is about one.
+pub(super) fn argument_without_value(reply: &str) -> Option<&str> {
+    let (_, rest) = reply.split_once("inequivalent arg '")?;
+    let (argument, rest) = rest.split_once('\'')?;
+    rest.contains("but current is none").then_some(argument)
 }
 
 /// How many messages wait in a queue.
@@ -335,8 +343,13 @@ mod tests {
             difference(reply, "clerk.retry.5s"),
             "clerk.retry.5s: x-message-ttl is 6000, wanted 5000"
         );
+        assert_eq!(argument_without_value(reply), None);
         let reply = "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue \
                      'clerk.apply' in vhost '/': received the value '20' of type 'signedint' but current is none";
-        assert!(difference(reply, "clerk.apply").contains("x-delivery-limit"));
+        assert_eq!(
+            difference(reply, "clerk.apply"),
+            "clerk.apply: x-delivery-limit is none, wanted 20"
+        );
+        assert_eq!(argument_without_value(reply), Some("x-delivery-limit"));
     }
 }

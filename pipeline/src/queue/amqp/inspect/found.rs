@@ -16,6 +16,9 @@ pub enum State {
     Hidden,
     /// Not there.
     Missing,
+    /// There, of its type, and without these arguments. A policy may give them; whether one does, the
+    /// protocol does not tell.
+    Lacks(Vec<String>),
     /// Of another type or with other arguments: the first of them, what was found and what is
     /// wanted.
     Different(String),
