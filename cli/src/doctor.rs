@@ -136,7 +136,7 @@ async fn examine(settings: &Settings, wrong: &[WrongSetting]) -> Vec<Group> {
         clerk,
         &settings.api.clerk_api_url,
         settings.worker.projection.instance(),
-        &origin,
+        origin.as_ref(),
     ));
     groups.push(webhook);
     groups
@@ -154,8 +154,8 @@ async fn queue(settings: &Settings, wrong: &[WrongSetting]) -> Group {
         }
         None if is_wrong(wrong, "AMQP_URL") => unnamed("rabbitmq", "AMQP_URL"),
         None => {
-            let ladder = &settings.broker.topology.retry_delays;
-            file_queue::examine(&settings.data.queue(), ladder)
+            let ladder = settings.broker.topology.retry_delays.clone();
+            file_queue::examine(settings.data.queue(), ladder).await
         }
     }
 }
@@ -169,14 +169,14 @@ fn named_tables(settings: &Settings, wrong: &[WrongSetting]) -> Option<anyhow::R
     }
 }
 
-async fn tables(settings: &Settings, wrong: &[WrongSetting]) -> (Group, Origin) {
+async fn tables(settings: &Settings, wrong: &[WrongSetting]) -> (Group, Option<Origin>) {
     match named_tables(settings, wrong) {
-        None => (unnamed("database", "DATABASE_URL"), Origin::default()),
+        None => (unnamed("database", "DATABASE_URL"), None),
         Some(Ok(url)) => Box::pin(database::examine(settings, &url)).await,
         Some(Err(error)) => {
             let cure = "name another folder with --data or CLERK_SYNC_DATA";
             let line = Line::problem("file", format!("{error:#}"), cure);
-            (Group::new("database", vec![line]), Origin::default())
+            (Group::new("database", vec![line]), None)
         }
     }
 }

@@ -83,6 +83,16 @@ const SERVER: &str = "
         (SELECT coalesce(sum(numbackends), 0)::bigint FROM pg_stat_database
             WHERE datname = current_database()) AS database_in_use";
 
+/// Whether the statements that are run with a worker's rights would run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fitness {
+    /// Why some would not: every reason once.
+    pub reasons: Vec<String>,
+    /// Whether somebody keeps others off a table, as building an index does, so that not all could
+    /// be asked.
+    pub is_held: bool,
+}
+
 /// The event that was processed last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromQueryResult)]
 pub struct LastEvent {
@@ -199,26 +209,23 @@ impl Projection {
         answered.await.map_err(unavailable)
     }
 
-    /// Why statements that are run with a worker's rights would not run: every reason once. Empty
-    /// when all would.
-    pub async fn unfit(&self) -> Vec<String> {
+    /// Whether the statements that are run with a worker's rights would run.
+    pub async fn fitness(&self) -> Fitness {
         let grants = self.config.initial_credits > 0;
-        let mut reasons = Vec::new();
+        let mut fitness = Fitness::default();
         for plan in plan::each(self.db.pool.get_database_backend(), grants, Utc::now()) {
-            let planned = bounded(self.plan(&plan)).await;
-            match planned {
+            match bounded(self.plan(&plan)).await {
                 Ok(_) => {}
-                // Somebody keeps writers off a table for a while, as building an index does.
-                Err(TransactionError::Contention(_)) => {}
+                Err(TransactionError::Contention(_)) => fitness.is_held = true,
                 Err(error) => {
                     let Unavailable(reason) = unavailable(error);
-                    if !reasons.contains(&reason) {
-                        reasons.push(reason);
+                    if !fitness.reasons.contains(&reason) {
+                        fitness.reasons.push(reason);
                     }
                 }
             }
         }
-        reasons
+        fitness
     }
 
     /// The event that was processed last, those of probes left out.

@@ -47,7 +47,7 @@ pub(super) fn judge(
     answer: Result<Answer, NotAsked>,
     url: &ApiUrl,
     configured: Option<&str>,
-    origin: &Origin,
+    origin: Option<&Origin>,
 ) -> Group {
     let mut lines = Vec::new();
     let key_is_of = match answer {
@@ -108,7 +108,11 @@ fn refused(url: &ApiUrl, error: &ApiError) -> Line {
 }
 
 /// Key, setting and rows must be of one instance.
-fn belongs_together(key: Option<&str>, configured: Option<&str>, origin: &Origin) -> Vec<Line> {
+fn belongs_together(
+    key: Option<&str>,
+    configured: Option<&str>,
+    origin: Option<&Origin>,
+) -> Vec<Line> {
     const NAME: &str = "instance";
     let mut lines = Vec::new();
     if let (Some(key), Some(configured)) = (key, configured)
@@ -125,6 +129,11 @@ fn belongs_together(key: Option<&str>, configured: Option<&str>, origin: &Origin
         (Some(key), _) => (key, "CLERK_SECRET_KEY is of"),
         (None, Some(configured)) => (configured, "CLERK_INSTANCE_ID says"),
         (None, None) => return lines,
+    };
+    let Some(origin) = origin else {
+        let text = format!("{ours}; of which instance the rows are could not be asked");
+        lines.push(Line::skipped(NAME, text));
+        return lines;
     };
     match (&origin.instance, &origin.first_instance) {
         (Some(rows), _) if rows != ours => lines.push(Line::problem(
@@ -153,14 +162,17 @@ mod tests {
     use super::*;
     use crate::doctor::report::Status;
 
+    fn statuses(lines: &[Line]) -> Vec<Status> {
+        lines.iter().map(|line| line.status).collect()
+    }
+
     fn judged(key: Option<&str>, configured: Option<&str>, rows: [Option<&str>; 2]) -> Vec<Status> {
         let [instance, first_instance] = rows.map(|id| id.map(str::to_owned));
         let origin = Origin {
             instance,
             first_instance,
         };
-        let lines = belongs_together(key, configured, &origin);
-        lines.iter().map(|line| line.status).collect()
+        statuses(&belongs_together(key, configured, Some(&origin)))
     }
 
     #[test]
@@ -175,5 +187,16 @@ mod tests {
         assert_eq!(judged(b, None, [a, b]), [Problem]);
         assert_eq!(judged(None, b, [a, None]), [Problem]);
         assert_eq!(judged(b, None, [None, a]), [Warning]);
+    }
+
+    #[test]
+    fn of_rows_that_could_not_be_asked_nothing_is_said() {
+        use Status::{Problem, Skipped};
+        let (a, b) = (Some("ins_a"), Some("ins_b"));
+        let judged = |key, configured| statuses(&belongs_together(key, configured, None));
+        assert_eq!(judged(None, None), []);
+        assert_eq!(judged(a, None), [Skipped]);
+        assert_eq!(judged(a, a), [Skipped]);
+        assert_eq!(judged(a, b), [Problem, Skipped]);
     }
 }

@@ -9,7 +9,7 @@ use clerk_sync_pipeline::{secret::ServerUrl, telemetry::Metrics};
 use clerk_sync_projection::{
     Projection,
     database::{self, Database, Kind},
-    inspect::{self, LastEvent, is_right_refused},
+    inspect::{self, Fitness, LastEvent, is_right_refused},
 };
 use sea_orm::DbErr;
 use tokio::time::timeout;
@@ -29,7 +29,7 @@ const SILENT: TimeDelta = TimeDelta::days(5);
 const CONNECTIONS: u32 = 2;
 
 /// What a database says of the instance that its rows came from.
-#[derive(Default)]
+#[derive(Debug)]
 pub(super) struct Origin {
     /// As a command has made sure.
     pub(super) instance: Option<String>,
@@ -49,12 +49,13 @@ fn of(db: Database, settings: &Settings) -> Projection {
     Projection::new(db, config, Arc::new(Metrics::new(0)))
 }
 
-pub(super) async fn examine(settings: &Settings, url: &ServerUrl) -> (Group, Origin) {
+/// No origin where it could not be asked for.
+pub(super) async fn examine(settings: &Settings, url: &ServerUrl) -> (Group, Option<Origin>) {
     let name = match database::kind(url) {
         Ok(Kind::Sqlite) => "sqlite",
         _ => "postgresql",
     };
-    let (mut lines, mut origin) = (Vec::new(), Origin::default());
+    let (mut lines, mut origin) = (Vec::new(), None);
     let asked = timeout(ALL_QUESTIONS, ask(settings, url, &mut lines, &mut origin)).await;
     if asked.is_err() {
         lines.push(Line::problem(
@@ -66,7 +67,12 @@ pub(super) async fn examine(settings: &Settings, url: &ServerUrl) -> (Group, Ori
     (Group::new(name, lines), origin)
 }
 
-async fn ask(settings: &Settings, url: &ServerUrl, lines: &mut Vec<Line>, origin: &mut Origin) {
+async fn ask(
+    settings: &Settings,
+    url: &ServerUrl,
+    lines: &mut Vec<Line>,
+    origin: &mut Option<Origin>,
+) {
     if let Some(path) = inspect::file(url) {
         if !path.exists() {
             lines.push(files::missing(&path));
@@ -94,14 +100,15 @@ async fn ask(settings: &Settings, url: &ServerUrl, lines: &mut Vec<Line>, origin
         return;
     }
     rights(&projection, lines).await;
-    origin.instance = projection
-        .bookmark(bookmarks::INSTANCE)
-        .await
-        .ok()
-        .flatten();
-    let first = projection.bookmark(bookmarks::FIRST_INSTANCE).await;
-    origin.first_instance = first.ok().flatten();
-    // Why it cannot be read, `rights` has told.
+    // Why these cannot be read, `rights` has told.
+    let instance = projection.bookmark(bookmarks::INSTANCE).await;
+    let first_instance = projection.bookmark(bookmarks::FIRST_INSTANCE).await;
+    if let (Ok(instance), Ok(first_instance)) = (instance, first_instance) {
+        *origin = Some(Origin {
+            instance,
+            first_instance,
+        });
+    }
     if let Ok(last) = projection.last_event().await {
         lines.push(last_event(last));
     }
@@ -195,11 +202,20 @@ async fn schema(db: &Database, settings: &Settings, lines: &mut Vec<Line>) {
 
 async fn rights(projection: &Projection, lines: &mut Vec<Line>) {
     const NAME: &str = "rights";
-    let reasons = projection.unfit().await;
-    if reasons.is_empty() {
+    let fitness = projection.fitness().await;
+    if fitness == Fitness::default() {
         lines.push(Line::ok(NAME, "the role may do all that a worker does"));
     }
-    for reason in reasons {
+    if fitness.is_held {
+        lines.push(Line::warning(
+            NAME,
+            "somebody keeps writers off a table, so not everything could be asked; nor can a worker \
+             write meanwhile",
+            "run this again in a moment; if it stays so, docs/OPERATIONS.md has the query for who it \
+             is (ClerkSyncConsumptionPaused)",
+        ));
+    }
+    for reason in fitness.reasons {
         // What to do is said below.
         let what = reason.split(": run ").next().unwrap_or(&reason);
         let cure = "run deploy/postgres/roles.sql for the worker's role, after `clerk-sync migrate \

@@ -1,20 +1,32 @@
 //! The queue of `clerk-sync up`, in a file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clerk_sync_pipeline::queue::{
     RetryLadder,
     embedded::{Depths, EmbeddedParked, OpenError},
 };
+use tokio::{task::spawn_blocking, time::timeout};
 
 use super::{
     depths::dead_letters,
     files,
+    network::ALL_QUESTIONS,
     report::{Group, Line},
 };
 
-pub(super) fn examine(path: &Path, ladder: &RetryLadder) -> Group {
-    Group::new("queue file", lines(path, ladder))
+/// SQLite blocks its thread, a disk of the network perhaps for ever; the other questions go on.
+pub(super) async fn examine(path: PathBuf, ladder: RetryLadder) -> Group {
+    let asked = spawn_blocking(move || lines(&path, &ladder));
+    let lines = match timeout(ALL_QUESTIONS, asked).await {
+        Ok(lines) => lines.expect("a question does not panic"),
+        Err(_) => vec![Line::problem(
+            "queue",
+            format!("the file did not answer within {ALL_QUESTIONS:?}"),
+            "is its disk one of the network? Who holds the file: `fuser -v` with its name",
+        )],
+    };
+    Group::new("queue file", lines)
 }
 
 fn lines(path: &Path, ladder: &RetryLadder) -> Vec<Line> {

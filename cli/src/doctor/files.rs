@@ -1,6 +1,10 @@
 //! Files of SQLite: there, and to be written.
 
-use std::{fs::OpenOptions, io, path::Path};
+use std::{
+    fs::OpenOptions,
+    io,
+    path::{Path, PathBuf},
+};
 
 use rustix::fs::{Access, access};
 
@@ -22,12 +26,17 @@ pub(super) fn missing(path: &Path) -> Line {
 pub(super) fn writable(path: &Path) -> Line {
     const NAME: &str = "file";
     let shown = path.display();
-    if let Err(error) = can_be_written(path) {
-        return Line::problem(
-            NAME,
-            format!("{shown} cannot be written: {error}"),
-            "give the file and its folder to whom clerk-sync runs as; is the disk mounted read-only?",
-        );
+    // What a process that was killed has left beside the file is part of it.
+    let all = [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")];
+    for path in all {
+        if let Err(error) = can_be_written(&path) {
+            return Line::problem(
+                NAME,
+                format!("{} cannot be written: {error}", path.display()),
+                "give the file, those beside it (-wal, -shm) and its folder to whom clerk-sync runs \
+                 as; is the disk mounted read-only?",
+            );
+        }
     }
     match room(path) {
         Some(bytes) if bytes < LITTLE_ROOM => Line::warning(
@@ -39,10 +48,19 @@ pub(super) fn writable(path: &Path) -> Line {
     }
 }
 
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(ending);
+    beside.into()
+}
+
+/// Whether a file can be written, or made where it is none.
 fn can_be_written(path: &Path) -> io::Result<()> {
     // Opened and closed: nothing is written, and SQLite's locks are on other descriptors.
-    OpenOptions::new().append(true).open(path)?;
-    // The log is made beside it.
+    match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        opened => drop(opened?),
+    }
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -72,5 +90,10 @@ mod tests {
         // Something else of that name; permissions mean nothing to root, who may run this.
         let problem = writable(folder.path());
         assert_eq!(problem.status, Status::Problem, "{problem:?}");
+        let log = folder.path().join("queue.db-wal");
+        std::fs::create_dir(&log).unwrap();
+        let problem = writable(&path);
+        assert_eq!(problem.status, Status::Problem, "{problem:?}");
+        assert!(problem.text.contains("queue.db-wal"), "{problem:?}");
     }
 }

@@ -74,6 +74,18 @@ async fn a_key_of_another_instance_than_the_rows_or_the_setting_is_a_problem() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_rows_that_cannot_be_asked_nothing_is_said() {
+    let (_clerk, _db, mut env) = alone().await;
+    let away = format!("postgres://user@{NOBODY}/app");
+    env.insert("DATABASE_URL", away);
+    let diagnosis = doctor(&env, &[]).await;
+    diagnosis.is(&[NO_QUEUE, "problem postgresql/reachable"]);
+    diagnosis.says("clerk/instance", &["could not be asked"]);
+    let instance = "skipped clerk/instance".to_owned();
+    assert!(diagnosis.of(&["skipped"]).contains(&instance));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_off_is_told_by_clerks_date() {
     let (clerk, _db, env) = alone().await;
     for (ahead, expected, says) in [

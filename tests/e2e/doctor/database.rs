@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sea_orm::{ConnectionTrait as _, TransactionTrait as _};
+
 use super::{Diagnosis, NOBODY, doctor};
 use crate::harness::{
     clerk::SECRET,
@@ -123,6 +125,22 @@ async fn a_right_that_is_missing_is_named_with_its_table() {
     );
     db.remove().await;
     role.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_somebody_holds_is_not_said_to_be_well() {
+    let (db, env) = alone().await;
+    let holding = db.db.begin().await.unwrap();
+    holding
+        .execute_unprepared("LOCK TABLE users IN SHARE MODE")
+        .await
+        .unwrap();
+    let diagnosis = doctor(&env, &[]).await;
+    is(&diagnosis, &["warning postgresql/rights"]);
+    diagnosis.says("postgresql/rights", &["keeps writers off", "OPERATIONS.md"]);
+    holding.rollback().await.unwrap();
+    is(&doctor(&env, &[]).await, &[]);
+    db.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
