@@ -40,6 +40,8 @@ struct Probe<'a> {
     within: Duration,
     /// Whether the first event may be in the queue, or applied.
     may_be_under_way: bool,
+    /// Whether the database has been seen to know it.
+    is_known_here: bool,
 }
 
 /// Sends the probe; ends early, and cleans up, when that is asked for.
@@ -58,8 +60,12 @@ pub(super) async fn run(
                 () = shutdown.requested() => Err(Stuck::Interrupted),
             };
             if let Err(stuck) = told {
+                // First of all: to find out why can take its time, and somebody may lose patience.
+                let buried = probe.bury().await;
                 lines.push(probe.explain(&stuck).await);
-                lines.extend(probe.clean(&stuck).await);
+                if let Some(buried) = buried {
+                    lines.push(probe.clean(&stuck, buried).await);
+                }
             } else {
                 lines.push(probe.tidy().await);
             }
@@ -105,6 +111,7 @@ impl<'a> Probe<'a> {
             user: MadeUp::new(),
             within,
             may_be_under_way: false,
+            is_known_here: false,
         })
     }
 
@@ -167,7 +174,7 @@ impl<'a> Probe<'a> {
 
     /// Looks at the database until it is as hoped for; how long that took.
     async fn follow(
-        &self,
+        &mut self,
         event: &Event,
         is_there: impl Fn(&Traces) -> bool,
     ) -> Result<Duration, Stuck> {
@@ -177,10 +184,11 @@ impl<'a> Probe<'a> {
         loop {
             let traces = projection.traces(&self.user.id, &ids).await;
             let traces = traces.map_err(|Unavailable(cause)| Stuck::DatabaseLost(cause))?;
+            let outcome = traces.outcome(&event.id);
+            self.is_known_here |= outcome.is_some();
             if is_there(&traces) {
                 return Ok(started.elapsed());
             }
-            let outcome = traces.outcome(&event.id);
             if outcome == Some("dead_lettered") || started.elapsed() > self.within {
                 return Err(Stuck::NotApplied {
                     kind: event.kind,

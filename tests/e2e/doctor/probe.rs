@@ -179,11 +179,11 @@ async fn without_a_worker_it_is_accepted_and_not_applied_and_no_row_comes_of_it_
     assert_eq!(left(&parts.db).await, [0, 1, 0], "buried before it came");
 
     let worker = parts.worker();
-    eventually("the event is applied", SOON, async || {
-        left(&parts.db).await[2] == 1
+    eventually("both events are applied", SOON, async || {
+        left(&parts.db).await[2] == 2
     })
     .await;
-    assert_eq!(left(&parts.db).await, [0, 1, 1]);
+    assert_eq!(left(&parts.db).await, [0, 1, 2]);
     worker.stop().await;
     ingest.stop().await;
     parts.remove().await;
@@ -212,6 +212,51 @@ async fn a_binding_that_is_gone_is_found_out_while_workers_consume_and_others_ta
     ingest.stop().await;
     worker.stop().await;
     parts.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_database_of_the_worker_no_row_is_left_if_the_doctor_looks_into_another() {
+    let mut parts = Parts::new().await;
+    let (ingest, worker) = (parts.ingest(), parts.worker());
+    let url = ingest.webhook_url().await;
+    ingest.ready().await;
+    worker.ready().await;
+    let another = TestDb::postgres().await.migrated().await;
+    let address = another.url.expose().to_string();
+    parts.env.insert("DATABASE_URL", address);
+    let diagnosis = probe(&parts.env, &url).await;
+    diagnosis.is(&["problem probe/applied"]);
+    diagnosis.says("probe/applied", &["another DATABASE_URL"]);
+    diagnosis.says("probe/cleaned", &["user.deleted was sent"]);
+    eventually("both events are applied", SOON, async || {
+        left(&parts.db).await[2] == 2
+    })
+    .await;
+    assert_eq!(left(&parts.db).await, [0, 1, 2]);
+    assert_eq!(left(&another).await, [0, 1, 0]);
+    ingest.stop().await;
+    worker.stop().await;
+    another.remove().await;
+    parts.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_database_will_not_let_go_of_is_said_to_be_left() {
+    let site = Site::new().await;
+    site.db
+        .execute(
+            "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN RAISE EXCEPTION 'users are kept'; END $$;
+             CREATE TRIGGER keep BEFORE DELETE ON users FOR EACH ROW EXECUTE FUNCTION keep()",
+        )
+        .await;
+    let url = site.env["WEBHOOK_URL"].clone();
+    let diagnosis = probe(&site.env, &url).await;
+    diagnosis.is(&["problem probe/removed", "problem probe/cleaned"]);
+    diagnosis.says("probe/removed", &["user.deleted", "it failed"]);
+    diagnosis.says("probe/cleaned", &["is left", "DELETE FROM users"]);
+    assert_eq!(left(&site.db).await[0], 1);
+    site.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,8 +329,8 @@ async fn interrupted_it_cleans_up_and_ends_soon() {
         .await;
     }
     let worker = parts.worker();
-    eventually("both events are applied", SOON, async || {
-        left(&parts.db).await[2] == 2
+    eventually("all events are applied", SOON, async || {
+        left(&parts.db).await[2] == 4
     })
     .await;
     assert_eq!(left(&parts.db).await[0], 0);

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 
 /// The event that makes the row.
 pub(super) const CREATED: &str = "user.created";
+/// The event that takes it away.
+pub(super) const DELETED: &str = "user.deleted";
 
 /// A user of one probe. Ids are used once, as Clerk's: a delete is final.
 pub(super) struct MadeUp {
@@ -51,7 +53,7 @@ impl MadeUp {
 
     pub(super) fn deleted(&self) -> Event {
         let user = json!({ "id": self.id, "object": "user", "deleted": true });
-        self.event("user.deleted", "2", &user)
+        self.event(DELETED, "2", &user)
     }
 
     /// Whether an event is one of these two.

@@ -7,7 +7,7 @@ use clerk_sync_pipeline::queue::{
     embedded::EmbeddedParked,
 };
 
-use super::{Answer, Line, Probe, parked, webhook};
+use super::{Answer, Line, Probe, made_up, parked, webhook};
 use crate::{doctor::network::PATIENCE, progress::in_words};
 
 /// Where it got stuck.
@@ -58,23 +58,27 @@ impl Probe<'_> {
                 ..
             } => {
                 let waited = in_words(*waited);
+                let step = match *kind {
+                    made_up::DELETED => "removed",
+                    _ => "applied",
+                };
                 match outcome.as_deref() {
                     None => {
                         let (where_, cure) = self.look_for_it().await;
                         let text = format!(
                             "{kind} was accepted, and not applied within {waited}: {where_}"
                         );
-                        Line::problem("applied", text, cure)
+                        Line::problem(step, text, cure)
                     }
-                    Some("dead_lettered") => self.dead_lettered(kind).await,
+                    Some("dead_lettered") => self.dead_lettered(step, kind).await,
                     Some("retried") => Line::problem(
-                        "applied",
+                        step,
                         format!("{kind} was accepted; it failed, and waits for another attempt"),
                         "the worker's log says why. A constraint, trigger or unique index of yours \
                          on `users`, perhaps?",
                     ),
                     Some(other) => Line::problem(
-                        "applied",
+                        step,
                         format!(
                             "{kind} was accepted; the ledger says `{other}`, the row another thing"
                         ),
@@ -85,14 +89,14 @@ impl Probe<'_> {
         }
     }
 
-    async fn dead_lettered(&self, kind: &str) -> Line {
+    async fn dead_lettered(&self, step: &'static str, kind: &str) -> Line {
         let why = match parked::take_out(self.settings, &self.user).await {
             Ok(Some(why)) => format!("dead-lettered ({why}); it was taken out of there"),
             Ok(None) => "dead-lettered, and is not among the dead letters here".to_owned(),
             Err(cause) => format!("dead-lettered, and cannot be taken out of there: {cause}"),
         };
         Line::problem(
-            "applied",
+            step,
             format!("{kind} was accepted, and {why}"),
             "the README has what each reason means; a letter that stays: `clerk-sync dead-letters \
              list` and `discard`",
