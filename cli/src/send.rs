@@ -51,6 +51,7 @@ pub(crate) struct SendArgs {
     #[arg(
         long,
         env = "WEBHOOK_URL",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:8080/api/webhooks/clerk"
     )]
     url: Url,

@@ -42,7 +42,7 @@ pub(super) struct Settings {
     )]
     pub(super) clerk_secret_key: Given<SecretKey>,
     /// Where Clerk posts to, to be called from here: it must refuse what Clerk has not signed
-    #[arg(long, env, value_name = "URL", value_parser = http_url)]
+    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = http_url)]
     pub(super) webhook_url: Option<ServerUrl>,
     #[command(flatten)]
     pub(super) api: ApiArgs,

@@ -77,6 +77,23 @@ async fn every_setting_of_every_process_that_cannot_be_read_is_a_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn help_shows_no_address_of_the_environment_which_may_hold_a_password() {
+    let mut env = nothing_else();
+    for name in [
+        "WEBHOOK_URL",
+        "RABBITMQ_MANAGEMENT_URL",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+    ] {
+        env.insert(name, "http://me:hunter2@example.com".to_owned());
+    }
+    for command in ["doctor", "send", "up"] {
+        let (status, out, err) = run("clerk-sync", &[command, "--help"], &env).await;
+        assert_eq!(status.code(), Some(0), "{command}: {out}{err}");
+        assert!(!out.contains("hunter2"), "{command}: {out}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_typed_wrong_is_wrong_usage() {
     for args in [
         &["doctor", "--nope"][..],
