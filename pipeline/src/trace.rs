@@ -15,7 +15,7 @@ use std::{
 
 use http::StatusCode;
 use opentelemetry::{
-    Context, KeyValue,
+    Context, Key, KeyValue,
     propagation::TextMapPropagator as _,
     trace::{
         Link, Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, TraceId,
@@ -38,6 +38,10 @@ use crate::{
     telemetry::{Label as _, Outcome, WebhookOutcome},
 };
 
+mod watched;
+
+use watched::Watched;
+
 /// Most links of a batch's span: no batch has more events.
 const MAX_LINKS: u32 = 10_000;
 /// How long the last spans may take to leave when a process ends.
@@ -54,8 +58,8 @@ pub struct TraceArgs {
     /// OpenTelemetry collector that gets traces, by OTLP over HTTP: http://collector:4318. Unset:
     /// no traces
     #[arg(
-        long, env, hide_default_value = true, default_value = "", value_name = "URL",
-        value_parser = collector
+        long, env, hide_env_values = true, hide_default_value = true, default_value = "",
+        value_name = "URL", value_parser = collector
     )]
     pub otel_exporter_otlp_endpoint: Collector,
     /// Share of events that are traced, from 0 to 1
@@ -73,10 +77,18 @@ fn collector(text: &str) -> Result<Collector, String> {
     }
     // A password in it must not be repeated.
     let url = Url::parse(text.trim()).map_err(|error| format!("not a URL ({error})"))?;
-    match url.scheme() {
-        "http" | "https" => Ok(Collector(Some(url))),
-        _ => Err("it is neither http:// nor https://".to_owned()),
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("it is neither http:// nor https://".to_owned());
     }
+    // Nobody would send them on, and they could show in a log.
+    if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+        return Err(
+            "it has a user, a password or a query; what the collector wants to know of \
+             us goes into OTEL_EXPORTER_OTLP_HEADERS"
+                .to_owned(),
+        );
+    }
+    Ok(Collector(Some(url)))
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -114,7 +126,7 @@ pub fn start(args: &TraceArgs) -> Result<Option<Traces>, ExporterBuildError> {
         .build()?;
     let events = Sampler::TraceIdRatioBased(args.otel_traces_sampler_arg);
     let provider = SdkTracerProvider::builder()
-        .with_batch_exporter(exporter)
+        .with_batch_exporter(Watched::new(exporter))
         .with_sampler(Sampling(Sampler::ParentBased(Box::new(events))))
         .with_max_links_per_span(MAX_LINKS)
         .with_resource(resource())
@@ -124,16 +136,19 @@ pub fn start(args: &TraceArgs) -> Result<Option<Traces>, ExporterBuildError> {
     Ok(Some(Traces(provider)))
 }
 
+/// Who sends: as the environment says, else `clerk-sync`.
 fn resource() -> Resource {
-    let named = std::env::var_os("OTEL_SERVICE_NAME").is_some();
-    let resource = Resource::builder();
-    let resource = if named {
-        resource
-    } else {
-        resource.with_service_name("clerk-sync")
-    };
     let version = KeyValue::new("service.version", env!("CARGO_PKG_VERSION"));
-    resource.with_attribute(version).build()
+    let resource = Resource::builder().with_attribute(version);
+    let found = Resource::builder().build();
+    let name = found.get(&Key::from_static_str("service.name"));
+    // What OpenTelemetry says where nobody has said anything.
+    let is_named = name.is_some_and(|name| !name.as_str().starts_with("unknown_service"));
+    if is_named {
+        resource.build()
+    } else {
+        resource.with_service_name("clerk-sync").build()
+    }
 }
 
 /// A batch is traced when one of its events is; an event as its parent, else by share.
@@ -353,8 +368,16 @@ mod tests {
     fn settings_are_checked() {
         assert_eq!(collector(" "), Ok(Collector(None)));
         assert!(collector("http://collector:4318").unwrap().0.is_some());
-        for bad in ["collector:4318", "grpc://collector", "4318"] {
-            assert!(collector(bad).is_err(), "{bad}");
+        for bad in [
+            "collector:4318",
+            "grpc://collector",
+            "4318",
+            "http://me:hunter2@collector:4318",
+            "http://hunter2@collector:4318",
+            "http://collector:4318/?key=hunter2",
+        ] {
+            let said = collector(bad).unwrap_err();
+            assert!(!said.contains("hunter2"), "{bad}: {said}");
         }
         for (text, good) in [
             ("0", true),

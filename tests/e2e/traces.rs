@@ -100,8 +100,12 @@ async fn an_event_is_traced_from_its_request_to_its_commit_through_rabbitmq() {
     let mut env = env(collector.url());
     queue.env(&mut env);
     env.insert("DATABASE_URL", db.url.expose().to_string());
-    let ingest = Process::start("clerk-sync-ingest", &[], &env);
+    // A blank name is none.
+    env.insert("OTEL_SERVICE_NAME", String::new());
     let worker = Process::start("clerk-sync-worker", &[], &env);
+    let named = "deployment.environment=test,service.name=shop-webhooks";
+    env.insert("OTEL_RESOURCE_ATTRIBUTES", named.to_owned());
+    let ingest = Process::start("clerk-sync-ingest", &[], &env);
     let url = ingest.webhook_url().await;
     ingest.ready().await;
     worker.ready().await;
@@ -121,6 +125,8 @@ async fn an_event_is_traced_from_its_request_to_its_commit_through_rabbitmq() {
     assert_eq!(status.code, i32::from(StatusCode::Error));
     // What has no parent is traced as the share says, here all of it.
     assert!(spans["POST"].parent_span_id.is_empty());
+    let services: Vec<String> = collector.services().into_iter().collect();
+    assert_eq!(services, ["clerk-sync", "shop-webhooks"]);
 
     ingest.stop().await;
     worker.stop().await;
@@ -177,6 +183,14 @@ async fn what_is_not_chosen_is_not_sent_and_a_collector_that_is_away_stops_nothi
             db.users().await.len() == letters.len()
         })
         .await;
+        if share == "1" {
+            // In our words, and not as an error of somebody else's at each try.
+            eventually("the outage is told", SOON, async || {
+                up.output().contains("the collector takes no traces")
+            })
+            .await;
+            assert!(!up.output().contains("Export"), "{}", up.output());
+        }
         up.stop().await;
         db.remove().await;
     }

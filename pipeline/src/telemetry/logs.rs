@@ -15,9 +15,11 @@ pub enum LogFormat {
 }
 
 /// Added to every filter. lapin writes returned messages whole, h2 headers, sqlx statements: none
-/// of that may reach a log, and their errors are handled, and logged once, by us.
-const QUIET: [&str; 5] = [
+/// of that may reach a log, and their errors are handled, and logged once, by us. So are those of
+/// OpenTelemetry's exporter, which warns of each export.
+const QUIET: [&str; 6] = [
     "lapin=off",
+    "opentelemetry-otlp=error",
     "h2=warn",
     "hyper=info",
     "sqlx=off",

@@ -1,7 +1,7 @@
 //! What receives traces: an HTTP server that takes OTLP as a collector does, and keeps the spans.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     convert::Infallible,
     sync::{Arc, Mutex},
 };
@@ -12,7 +12,7 @@ use hyper::{Request, Response, body::Incoming, server::conn::http1, service::ser
 use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
-    common::v1::any_value::Value,
+    common::v1::{KeyValue, any_value::Value},
     trace::v1::Span,
 };
 use prost::Message as _;
@@ -23,6 +23,7 @@ use crate::harness::{SOON, eventually};
 #[derive(Clone, Default)]
 pub(super) struct Collector {
     spans: Arc<Mutex<Vec<Span>>>,
+    services: Arc<Mutex<BTreeSet<String>>>,
     url: String,
 }
 
@@ -30,8 +31,10 @@ impl Collector {
     pub(super) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let spans = Arc::default();
-        let collector = Self { spans, url };
+        let collector = Self {
+            url,
+            ..Self::default()
+        };
         let serving = collector.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -52,6 +55,11 @@ impl Collector {
         assert_eq!(request.headers()["content-type"], "application/x-protobuf");
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let export = ExportTraceServiceRequest::decode(body).unwrap();
+        for resource in &export.resource_spans {
+            let attributes = &resource.resource.as_ref().unwrap().attributes;
+            let name = value(attributes, "service.name");
+            self.services.lock().unwrap().insert(name);
+        }
         let resources = export.resource_spans.into_iter();
         let scopes = resources.flat_map(|resource| resource.scope_spans);
         let spans = scopes.flat_map(|scope| scope.spans);
@@ -62,6 +70,11 @@ impl Collector {
 
     pub(super) fn spans(&self) -> Vec<Span> {
         self.spans.lock().unwrap().clone()
+    }
+
+    /// Who has sent.
+    pub(super) fn services(&self) -> BTreeSet<String> {
+        self.services.lock().unwrap().clone()
     }
 
     /// The spans of one event by their names, once `count` of them are there.
@@ -82,7 +95,11 @@ impl Collector {
 
 /// An attribute's text; blank when there is none.
 pub(super) fn text(span: &Span, key: &str) -> String {
-    let attribute = span.attributes.iter().find(|found| found.key == key);
+    value(&span.attributes, key)
+}
+
+fn value(attributes: &[KeyValue], key: &str) -> String {
+    let attribute = attributes.iter().find(|found| found.key == key);
     match attribute.and_then(|found| found.value.as_ref()?.value.as_ref()) {
         Some(Value::StringValue(text)) => text.clone(),
         Some(Value::IntValue(number)) => number.to_string(),
