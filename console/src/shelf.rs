@@ -181,15 +181,15 @@ impl Shelf {
 
 /// A deed is a process event; nothing of a letter's body is told.
 fn tell(plan: &Plan, result: &Result<u64, Interrupted>) {
-    let deed = match plan.deed {
-        Deed::Replay => "replayed",
-        Deed::Discard => "discarded",
+    let action = match plan.deed {
+        Deed::Replay => "replay",
+        Deed::Discard => "discard",
     };
     match result {
-        Ok(letters) => tracing::info!(deed, letters, "letters were moved from the console"),
+        Ok(letters) => tracing::info!(action, letters, "letters were moved from the console"),
         Err(error) => {
             let letters = error.done;
-            tracing::error!(deed, letters, %error, "letters were not all moved from the console");
+            tracing::error!(action, letters, %error, "letters were not all moved from the console");
         }
     }
 }

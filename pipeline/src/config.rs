@@ -228,8 +228,8 @@ where
 async fn healthcheck(admin: SocketAddr) -> ExitCode {
     match admin::healthcheck(admin).await {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            tracing::error!(problem, "not ready");
+        Err(error) => {
+            tracing::error!(error, "not ready");
             ExitCode::FAILURE
         }
     }

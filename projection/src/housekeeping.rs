@@ -52,7 +52,7 @@ impl Projection {
             Err(TransactionError::Refused(Refusal { failure, .. })) => {
                 // Nothing rests on this row; the event itself must go on its way.
                 tracing::warn!(
-                    cause = failure.detail,
+                    error = failure.detail,
                     "the ledger refuses to note failed events"
                 );
                 Ok(())

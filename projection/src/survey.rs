@@ -122,8 +122,8 @@ impl Projection {
         if self.instance_noted.set(()).is_err() {
             return;
         }
-        if let Err(unavailable) = self.note_instance(&id).await {
-            tracing::debug!(%unavailable, "the Clerk instance cannot be noted");
+        if let Err(error) = self.note_instance(&id).await {
+            tracing::debug!(%error, "the Clerk instance cannot be noted");
         }
     }
 

@@ -267,7 +267,7 @@ impl Applier {
                     tracing::info!("the database is back, consuming again");
                     return;
                 }
-                Some(Err(unavailable)) => tracing::debug!(%unavailable, "still no database"),
+                Some(Err(error)) => tracing::debug!(%error, "still no database"),
             }
         }
     }
@@ -293,7 +293,7 @@ impl<'a> Weather<'a> {
     async fn pass(&mut self, unavailable: &Unavailable) -> Option<()> {
         let since = *self.since.get_or_insert_with(|| {
             tracing::warn!(
-                cause = unavailable.0,
+                error = unavailable.0,
                 "the database is unavailable, trying again"
             );
             Instant::now()
@@ -301,7 +301,7 @@ impl<'a> Weather<'a> {
         self.applier.readiness.not_ready(unavailable.0.clone());
         if since.elapsed() >= PATIENCE {
             tracing::warn!(
-                cause = unavailable.0,
+                error = unavailable.0,
                 "the database stays away, consumption pauses"
             );
             return None;

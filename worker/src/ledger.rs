@@ -27,7 +27,7 @@ pub(crate) async fn prune(projection: Projection, retention: Duration, shutdown:
             Some(Ok(0)) | None => {}
             Some(Ok(rows)) => tracing::info!(rows, "the ledger was pruned"),
             // The next look will do. Told all the same: what only pruning needs, nobody else misses.
-            Some(Err(unavailable)) => tracing::warn!(%unavailable, "the ledger was not pruned"),
+            Some(Err(error)) => tracing::warn!(%error, "the ledger was not pruned"),
         }
     }
 }

@@ -135,7 +135,11 @@ impl<'a> Waiting<'a> {
     /// Waits before the next try; false when the process is stopping.
     async fn pass(&mut self, cause: &str) -> bool {
         if !self.told {
-            tracing::warn!(server = self.what, cause, "waiting for a server");
+            tracing::warn!(
+                dependency = self.what,
+                error = cause,
+                "waiting for a server"
+            );
             self.told = true;
         }
         tokio::select! {

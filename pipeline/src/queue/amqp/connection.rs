@@ -316,13 +316,13 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
             if told.insert(cause.clone()) {
                 tracing::warn!(
                     connection = self.name,
-                    cause,
+                    error = cause,
                     "no connection to the queue, trying again"
                 );
             } else {
                 tracing::debug!(
                     connection = self.name,
-                    cause,
+                    error = cause,
                     "still no connection to the queue"
                 );
             }
@@ -395,7 +395,11 @@ impl<T: Send + Sync + 'static> Supervisor<T> {
                     Some(lapin::Event::Error(error)) => link.fail(explain(&error)),
                     None => link.fail("the connection's loop has ended"),
                     Some(lapin::Event::ConnectionBlocked(reason)) => {
-                        tracing::warn!(connection = self.name, reason, "the broker refuses publishes: alarm");
+                        tracing::warn!(
+                            connection = self.name,
+                            error = reason,
+                            "the broker refuses publishes: alarm"
+                        );
                         self.readiness.not_ready(alarm(&reason));
                     }
                     Some(lapin::Event::ConnectionUnblocked) => {

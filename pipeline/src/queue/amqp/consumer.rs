@@ -200,13 +200,13 @@ impl Consume for AmqpConsumer {
                     return batch;
                 }
                 Err(Lost::Consumer(cause)) => {
-                    tracing::debug!(cause, "a consumer was lost, consuming again");
+                    tracing::debug!(error = cause, "a consumer was lost, consuming again");
                     self.readiness.note_lost(self.lane);
                     self.detach();
                 }
                 Err(Lost::Patience(Unsettled(cause))) => {
                     tracing::warn!(
-                        cause,
+                        error = cause,
                         "failed events cannot be moved on, they are handed back"
                     );
                     self.hand_back().await;
@@ -218,7 +218,7 @@ impl Consume for AmqpConsumer {
     async fn settle(&mut self, settled: Vec<(Delivery, Settlement)>) -> Result<(), Unsettled> {
         let settling = self.try_settle(settled).await;
         if let Err(Unsettled(cause)) = &settling {
-            tracing::debug!(cause, "a batch was not settled, it will come again");
+            tracing::debug!(error = cause, "a batch was not settled, it will come again");
             // Whatever this lane still holds must go back, or it would wait for ever.
             self.hand_back().await;
         }
@@ -268,7 +268,7 @@ impl AmqpConsumer {
                     return;
                 }
                 Err(cause) => {
-                    tracing::debug!(cause, "cannot consume, trying again");
+                    tracing::debug!(error = cause, "cannot consume, trying again");
                     self.readiness.tell(self.lane, Some(cause.clone()));
                     // Its supervisor tells why, and connects anew.
                     incarnation.link.fail(cause);

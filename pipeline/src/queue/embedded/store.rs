@@ -170,16 +170,19 @@ pub(super) fn release(
              detail = 'handed out ' || deliveries || ' times without an answer',
              first_failed_at = coalesce(first_failed_at, :failed_at)
          WHERE holder >= :first AND holder <= :last AND deliveries > :limit
-         RETURNING event_id",
+         RETURNING event_id, type",
     )?;
     let parameters = named_params! {
         ":reason": parked::DELIVERY_LIMIT, ":failed_at": Millis::now().0,
         ":first": first, ":last": last, ":limit": DELIVERY_LIMIT
     };
-    for buried in bury.query_map(parameters, |row| row.get::<_, String>(0))? {
+    for buried in bury.query_map(parameters, identity)? {
+        let (id, event_type) = buried?;
         tracing::error!(
-            event.id = buried?,
-            "dead-lettered: handed out too often without an answer"
+            event.id = %id,
+            event.r#type = %event_type,
+            reason = parked::DELIVERY_LIMIT,
+            "an event was dead-lettered: handed out too often without an answer"
         );
     }
     connection
