@@ -8,7 +8,7 @@ mod values;
 
 pub use label::Label;
 pub(crate) use label::labels;
-pub use logs::{LogFormat, init_logs, log_filter};
+pub use logs::{LogFormat, init_logs, log_filter, whole_millis};
 pub use metrics::{LaneGauge, Metrics, QueueConnection};
 pub use series::{CounterGrid, Counters, Gauges};
 pub use values::{

@@ -6,7 +6,7 @@ use clerk_sync_clerk::backend::ApiError;
 use clerk_sync_pipeline::{
     Millis,
     lifecycle::Shutdown,
-    telemetry::{DriftKind, Label as _, Metrics},
+    telemetry::{DriftKind, Label as _, Metrics, whole_millis},
 };
 use clerk_sync_projection::Unavailable;
 use tokio::time::{Instant, sleep_until};
@@ -116,7 +116,7 @@ fn log(report: &Report) {
     ]
     .map(|kind| report.found(kind));
     let left = report.left_in_all();
-    let duration_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
+    let duration_ms = whole_millis(report.took);
     if let Some(allowed) = report.most_deletes {
         tracing::error!(
             ghost,
