@@ -12,7 +12,7 @@ use clerk_sync_pipeline::{
     admin::Readiness,
     complaint::Complaint,
     event::Millis,
-    telemetry::{ApiEndpoint, ApiOutcome, Label as _, Metrics},
+    telemetry::{ApiEndpoint, ApiOutcome, Label as _, LogSampler, Metrics},
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -59,6 +59,7 @@ struct Inner {
     clerk_complaint: Complaint,
     database_complaint: Complaint,
     other_complaint: Complaint,
+    refusals_logged: LogSampler,
 }
 
 impl Api {
@@ -77,6 +78,7 @@ impl Api {
             clerk_complaint: Complaint::default(),
             database_complaint: Complaint::default(),
             other_complaint: Complaint::default(),
+            refusals_logged: LogSampler::default(),
         }))
     }
 
@@ -250,7 +252,11 @@ impl Inner {
             | Refusal::Unknown
             | Refusal::NotSettled
             | Refusal::Draining => {
-                tracing::debug!(endpoint, code, error = %refusal, "request refused");
+                if tracing::enabled!(tracing::Level::DEBUG) {
+                    self.refusals_logged.of_anything(now, |held_back| {
+                        tracing::debug!(endpoint, code, error = %refusal, held_back, "request refused");
+                    });
+                }
             }
         }
     }

@@ -2,7 +2,9 @@
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 
-use clerk_sync_pipeline::{lifecycle::Shutdown, queue::Publish, telemetry::Metrics};
+use clerk_sync_pipeline::{
+    complaint::Complaint, event::Millis, lifecycle::Shutdown, queue::Publish, telemetry::Metrics,
+};
 use futures_util::FutureExt as _;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -97,11 +99,12 @@ pub async fn serve<H: Handler>(
         });
     };
 
+    let complaint = Complaint::default();
     loop {
         let stream = tokio::select! {
             biased;
             () = shutdown.requested() => break,
-            stream = accept(&listener, &crowd) => stream,
+            stream = accept(&listener, &crowd, &complaint) => stream,
         };
         // Further ones wait in the kernel's backlog.
         tokio::select! {
@@ -130,7 +133,7 @@ pub async fn serve<H: Handler>(
 }
 
 /// The next connection. When there is none yet, the crowd outside is gone.
-async fn accept(listener: &TcpListener, crowd: &Crowd) -> TcpStream {
+async fn accept(listener: &TcpListener, crowd: &Crowd, complaint: &Complaint) -> TcpStream {
     loop {
         let mut next = pin!(listener.accept());
         let accepted = match next.as_mut().now_or_never() {
@@ -145,7 +148,9 @@ async fn accept(listener: &TcpListener, crowd: &Crowd) -> TcpStream {
             // The client is gone again already.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "the port cannot accept");
+                complaint.say(Millis::now(), |held_back| {
+                    tracing::warn!(%error, held_back, "the webhook port cannot accept");
+                });
                 sleep(ACCEPT_PAUSE).await;
             }
         }

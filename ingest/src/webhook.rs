@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use clerk_sync_pipeline::{
     complaint::Complaint,
-    event::Millis,
+    event::{Event, EventId, EventType, Millis},
     queue::{CONFIRM_TIMEOUT, Publish, PublishError},
-    telemetry::{Label as _, Metrics, WebhookOutcome},
+    telemetry::{Label as _, LogSampler, Metrics, WebhookOutcome, whole_millis},
     trace,
 };
 use futures_util::FutureExt as _;
@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
 use prometheus::IntCounter;
 use tokio::time::{Instant, timeout_at};
+use tracing::Level;
 
 use crate::{
     config::IngestArgs,
@@ -46,6 +47,9 @@ pub(crate) struct Webhook<P> {
     secret_matches: Vec<IntCounter>,
     queue_complaint: Complaint,
     trust_complaint: Complaint,
+    /// For lines about single events, and about single requests that were refused.
+    events_logged: LogSampler,
+    refusals_logged: LogSampler,
 }
 
 impl<P: Publish> Webhook<P> {
@@ -74,6 +78,8 @@ impl<P: Publish> Webhook<P> {
             metrics,
             queue_complaint: Complaint::default(),
             trust_complaint: Complaint::default(),
+            events_logged: LogSampler::default(),
+            refusals_logged: LogSampler::default(),
         }
     }
 
@@ -159,15 +165,20 @@ impl<P: Publish> Webhook<P> {
             .set(verified.signed_before(received_at));
 
         let mut event = verified.into_event(received_at, traceparent(&head.headers));
-        tracing::debug!(event.id = %event.id, event.r#type = %event.event_type, "verified");
         let trace = trace::Request::begin(&mut event, started.elapsed());
+        let logged = Logged::of(&event);
         // Success is said only after durability: `Ok` means that the queue has the event on disk
         // and routed. Nothing before this line may lead to a 2xx.
         let published = timeout_at(started + QUEUE_DEADLINE, self.publisher.publish(event))
             .await
             .unwrap_or_else(|_| Err(PublishError::Unavailable("no answer".to_owned())))
             .map_err(Refusal::Queue);
-        trace.end(published.as_ref().err().map(Refusal::code));
+        let refused = published.as_ref().err().map(Refusal::code);
+        trace.end(refused);
+        if let Some(logged) = logged {
+            let outcome = refused.map_or(WebhookOutcome::Accepted, |(_, outcome)| outcome);
+            self.tell(&logged, outcome, started.elapsed());
+        }
         published
     }
 
@@ -195,8 +206,45 @@ impl<P: Publish> Webhook<P> {
             | Refusal::BodyTimeout
             | Refusal::BodyTooLarge(_)
             | Refusal::MalformedBody
-            | Refusal::Draining => tracing::debug!(outcome, error = %refusal, "request refused"),
+            | Refusal::Draining => {
+                if tracing::enabled!(Level::DEBUG) {
+                    self.refusals_logged.of_anything(now, |held_back| {
+                        tracing::debug!(outcome, error = %refusal, held_back, "request refused");
+                    });
+                }
+            }
         }
+    }
+
+    /// The line of a webhook that was verified.
+    fn tell(&self, logged: &Logged, outcome: WebhookOutcome, took: Duration) {
+        self.events_logged
+            .of_event(&logged.id, Millis::now(), |held_back| {
+                tracing::debug!(
+                    event.id = %logged.id,
+                    event.r#type = %logged.event_type,
+                    outcome = outcome.as_str(),
+                    duration_ms = whole_millis(took),
+                    held_back,
+                    "webhook answered"
+                );
+            });
+    }
+}
+
+/// What is logged of an event after the queue has taken it.
+struct Logged {
+    id: EventId,
+    event_type: EventType,
+}
+
+impl Logged {
+    /// `None` where no such line is wanted: then nothing is copied.
+    fn of(event: &Event) -> Option<Self> {
+        tracing::enabled!(Level::DEBUG).then(|| Self {
+            id: event.id.clone(),
+            event_type: event.event_type.clone(),
+        })
     }
 }
 

@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, net::TcpStream, time::timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::{lifecycle::Shutdown, telemetry::Metrics};
+use crate::{complaint::Complaint, event::Millis, lifecycle::Shutdown, telemetry::Metrics};
 
 /// Longest wait for one dependency's answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -154,6 +154,7 @@ impl AdminPort {
             shutdown,
         });
         let mut drained = std::pin::pin!(drained);
+        let complaint = Complaint::default();
         loop {
             let accepted = tokio::select! {
                 accepted = self.listener.accept() => accepted,
@@ -162,7 +163,9 @@ impl AdminPort {
             match accepted {
                 Ok((stream, _)) => drop(connections.spawn(admin.clone().connection(stream))),
                 Err(error) => {
-                    tracing::warn!(%error, "the admin port cannot accept");
+                    complaint.say(Millis::now(), |held_back| {
+                        tracing::warn!(%error, held_back, "the admin port cannot accept");
+                    });
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

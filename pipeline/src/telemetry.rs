@@ -3,6 +3,7 @@
 mod label;
 mod logs;
 mod metrics;
+mod sampler;
 mod series;
 mod values;
 
@@ -10,6 +11,7 @@ pub use label::Label;
 pub(crate) use label::labels;
 pub use logs::{LogFormat, init_logs, log_filter, whole_millis};
 pub use metrics::{LaneGauge, Metrics, QueueConnection};
+pub use sampler::LogSampler;
 pub use series::{CounterGrid, Counters, Gauges};
 pub use values::{
     ApiEndpoint, ApiOutcome, ClerkFetch, ConnectionState, DbOperation, DbResult, DriftKind,

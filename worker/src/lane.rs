@@ -9,14 +9,18 @@ use clerk_sync_pipeline::{
     Event, Millis,
     admin::ReadinessPart,
     lifecycle::Shutdown,
-    queue::{BatchLimits, Consume, Delivery, RetryLadder, Rung, SUSPECT_REDELIVERIES, Settlement},
+    queue::{
+        BatchLimits, Consume, Delivery, Failure, RetryLadder, Rung, SUSPECT_REDELIVERIES,
+        Settlement,
+    },
     retry::Backoff,
-    telemetry::{EventKind, Label as _, LaneState, Metrics, Outcome},
+    telemetry::{EventKind, Label as _, LaneState, LogSampler, Metrics, Outcome, whole_millis},
     trace,
 };
 use clerk_sync_projection::{Projection, Unavailable, Verdict};
 use rand::seq::SliceRandom as _;
 use tokio::time::sleep;
+use tracing::Level;
 
 use crate::unless_stopping;
 
@@ -44,8 +48,16 @@ pub(crate) struct Applier {
     pub(crate) projection: Projection,
     pub(crate) ladder: RetryLadder,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) logged: Arc<Logged>,
     pub(crate) readiness: ReadinessPart,
     pub(crate) shutdown: Shutdown,
+}
+
+/// Which lines about single events are written; one for all lanes.
+#[derive(Default)]
+pub(crate) struct Logged {
+    processed: LogSampler,
+    dead_lettered: LogSampler,
 }
 
 /// The batch could not be applied, and was handed back; one of its events.
@@ -174,6 +186,7 @@ impl Applier {
                 continue;
             };
             self.count(delivery, *outcome);
+            self.tell(delivery, *outcome, None, now);
             let received = now.seconds_since(delivery.event.received_at);
             self.metrics.queue_latency.observe(received);
             if let Some(occurred_at) = occurred_at {
@@ -198,25 +211,54 @@ impl Applier {
 
     /// Counts and logs what is put aside, once the ledger has it.
     fn report(&self, delivery: &Delivery, settlement: &Settlement) {
+        let now = Millis::now();
         match settlement {
             Settlement::Done => {}
             Settlement::Retry(_, failure) | Settlement::Postpone(_, failure) => {
                 self.count(delivery, Outcome::Retried);
+                self.tell(delivery, Outcome::Retried, Some(failure), now);
                 self.metrics.retries.get(failure.reason).inc();
             }
             Settlement::DeadLetter(failure) => {
                 self.count(delivery, Outcome::DeadLettered);
                 self.metrics.dead_letters.get(failure.reason).inc();
-                tracing::warn!(
-                    event.id = %delivery.event.id,
-                    event.r#type = %delivery.event.event_type,
-                    attempt = delivery.attempt,
-                    reason = failure.reason.as_str(),
-                    detail = failure.detail,
-                    "an event was dead-lettered",
-                );
+                let event = &delivery.event;
+                self.logged
+                    .dead_lettered
+                    .of_event(&event.id, now, |held_back| {
+                        tracing::warn!(
+                            event.id = %event.id,
+                            event.r#type = %event.event_type,
+                            attempt = delivery.attempt,
+                            reason = failure.reason.as_str(),
+                            detail = failure.detail,
+                            held_back,
+                            "an event was dead-lettered"
+                        );
+                    });
             }
         }
+    }
+
+    /// The line of an event that was applied, or put off for a while.
+    fn tell(&self, delivery: &Delivery, outcome: Outcome, failure: Option<&Failure>, now: Millis) {
+        if !tracing::enabled!(Level::DEBUG) {
+            return;
+        }
+        let event = &delivery.event;
+        self.logged.processed.of_event(&event.id, now, |held_back| {
+            tracing::debug!(
+                event.id = %event.id,
+                event.r#type = %event.event_type,
+                attempt = delivery.attempt,
+                outcome = outcome.as_str(),
+                reason = failure.map(|failure| failure.reason.as_str()),
+                detail = failure.map(|failure| failure.detail.as_str()),
+                queue_latency_ms = now.0.saturating_sub(event.received_at.0).max(0),
+                held_back,
+                "event processed"
+            );
+        });
     }
 
     fn count(&self, delivery: &Delivery, outcome: Outcome) {
@@ -313,7 +355,7 @@ impl<'a> Weather<'a> {
         if let Some(since) = self.since {
             self.applier.readiness.ready();
             tracing::info!(
-                after_s = since.elapsed().as_secs(),
+                duration_ms = whole_millis(since.elapsed()),
                 "the database is available again"
             );
         }

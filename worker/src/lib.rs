@@ -51,6 +51,7 @@ pub async fn run<C: Consume>(
         projection: projection.clone(),
         ladder,
         metrics,
+        logged: Arc::default(),
         readiness: applying,
         shutdown: shutdown.clone(),
     };

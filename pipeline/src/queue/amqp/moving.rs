@@ -9,12 +9,14 @@ use tokio::{
     task::JoinError,
     time::{Instant, sleep},
 };
+use tracing::Level;
 
 use super::{confirm::Message, connection::Link, explain, message, publisher::ConfirmedPublisher};
 use crate::{
     event::Millis,
     queue::{Delivery, Failure, Settlement, Topology, Unsettled},
     retry::Backoff,
+    telemetry::LogSampler,
 };
 
 /// Longest time that failed events wait to be moved on. RabbitMQ ends a consumer that owes an
@@ -37,6 +39,7 @@ pub(super) struct Move {
 pub(super) struct Mover {
     publisher: ConfirmedPublisher,
     topology: Arc<Topology>,
+    logged: Arc<LogSampler>,
 }
 
 impl Mover {
@@ -44,6 +47,7 @@ impl Mover {
         Self {
             publisher,
             topology,
+            logged: Arc::default(),
         }
     }
 
@@ -91,7 +95,17 @@ impl Mover {
             match self.publisher.publish(message).await {
                 Ok(()) => Ok(delivery.tag.number),
                 Err(error) => {
-                    tracing::debug!(%error, "a failed event could not be moved on");
+                    if tracing::enabled!(Level::DEBUG) {
+                        let id = &delivery.event.id;
+                        self.logged.of_event(id, now, |held_back| {
+                            tracing::debug!(
+                                event.id = %id,
+                                %error,
+                                held_back,
+                                "a failed event could not be moved on"
+                            );
+                        });
+                    }
                     Err(failed)
                 }
             }
