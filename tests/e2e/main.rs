@@ -27,6 +27,7 @@ mod door;
 mod faults;
 #[cfg(target_os = "linux")]
 mod hostile;
+mod logs;
 mod operator;
 mod reconcile;
 mod rights;

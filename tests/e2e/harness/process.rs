@@ -35,8 +35,11 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 /// A running process. It is killed when dropped.
 pub(crate) struct Process {
     child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
+    lines: Lines,
+    logs: Lines,
 }
+
+type Lines = Arc<Mutex<Vec<String>>>;
 
 /// Settings of a process; nothing else of the test's environment reaches it.
 pub(crate) type Env = HashMap<&'static str, String>;
@@ -97,10 +100,15 @@ impl Process {
 
     fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let lines = Arc::default();
-        collect(child.stdout.take().unwrap(), &lines);
-        collect(child.stderr.take().unwrap(), &lines);
-        Self { child, lines }
+        let (lines, logs) = (Lines::default(), Lines::default());
+        collect(child.stdout.take().unwrap(), &[&lines]);
+        collect(child.stderr.take().unwrap(), &[&lines, &logs]);
+        Self { child, lines, logs }
+    }
+
+    /// What it has said on standard error; it goes on being filled.
+    pub(crate) fn logs(&self) -> Lines {
+        self.logs.clone()
     }
 
     /// Everything it has said so far.
@@ -190,12 +198,14 @@ impl Process {
     }
 }
 
-fn collect(from: impl AsyncRead + Send + Unpin + 'static, lines: &Arc<Mutex<Vec<String>>>) {
-    let lines = lines.clone();
+fn collect(from: impl AsyncRead + Send + Unpin + 'static, into: &[&Lines]) {
+    let into: Vec<Lines> = into.iter().map(|lines| Arc::clone(lines)).collect();
     tokio::spawn(async move {
         let mut from = BufReader::new(from).lines();
         while let Ok(Some(line)) = from.next_line().await {
-            lines.lock().unwrap().push(line);
+            for lines in &into {
+                lines.lock().unwrap().push(line.clone());
+            }
         }
     });
 }
