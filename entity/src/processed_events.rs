@@ -193,15 +193,7 @@ pub fn newest_first(
     limit: u64,
 ) -> SelectStatement {
     let mut select = whole(backend);
-    for (column, value) in [
-        (Column::Subject, &wanted.subject),
-        (Column::Type, &wanted.event_type),
-        (Column::Outcome, &wanted.outcome),
-    ] {
-        if let Some(value) = value {
-            select.and_where(Expr::col(column).eq(value.as_str()));
-        }
-    }
+    only(&mut select, wanted);
     if let Some(end) = end {
         select
             .and_where(Expr::col(Column::ProcessedAt).gte(end.processed_at))
@@ -255,19 +247,57 @@ pub fn newest_between(
         .to_owned()
 }
 
+/// Wanted rows among the newest `among` since a moment, the newest first, as [`Row`]: however many
+/// come, one look costs no more. Served by `processed_events_processed_at_idx`.
+pub fn newest_among(
+    backend: DbBackend,
+    wanted: &Wanted,
+    from: DateTimeUtc,
+    among: u64,
+    limit: u64,
+) -> SelectStatement {
+    let newest = whole(backend)
+        .and_where(Expr::col(Column::ProcessedAt).gte(from))
+        .order_by(Column::ProcessedAt, Order::Desc)
+        .limit(among)
+        .to_owned();
+    let mut select = Query::select();
+    select.columns(COLUMNS).from_subquery(newest, "newest");
+    only(&mut select, wanted);
+    select
+        .order_by(Column::ProcessedAt, Order::Desc)
+        .limit(limit)
+        .to_owned()
+}
+
+/// The columns of a [`Row`].
+const COLUMNS: [Column; 7] = [
+    Column::EventId,
+    Column::Type,
+    Column::Subject,
+    Column::OccurredAt,
+    Column::ReceivedAt,
+    Column::ProcessedAt,
+    Column::Outcome,
+];
+
 fn whole(backend: DbBackend) -> SelectStatement {
     Query::select()
-        .columns([
-            Column::EventId,
-            Column::Type,
-            Column::Subject,
-            Column::OccurredAt,
-            Column::ReceivedAt,
-            Column::ProcessedAt,
-            Column::Outcome,
-        ])
+        .columns(COLUMNS)
         .from(table(backend))
         .to_owned()
+}
+
+fn only(select: &mut SelectStatement, wanted: &Wanted) {
+    for (column, value) in [
+        (Column::Subject, &wanted.subject),
+        (Column::Type, &wanted.event_type),
+        (Column::Outcome, &wanted.outcome),
+    ] {
+        if let Some(value) = value {
+            select.and_where(Expr::col(column).eq(value.as_str()));
+        }
+    }
 }
 
 fn older_than(select: &mut SelectStatement, place: Option<&Place>) {
@@ -461,6 +491,26 @@ mod tests {
                 r#"AND "processed_at" >= $2 AND ("processed_at" > $3 OR "event_id" >= $4)"#,
                 r#"AND "processed_at" <= $5 AND ("processed_at" < $6 OR "event_id" < $7)"#,
                 r#"ORDER BY "processed_at" DESC, "event_id" DESC LIMIT $8"#,
+            ]
+            .join(" ")
+        );
+    }
+
+    #[test]
+    fn a_look_at_the_end_is_about_so_many_rows() {
+        let wanted = Wanted {
+            outcome: Some("dead_lettered".into()),
+            ..Wanted::default()
+        };
+        let looked = newest_among(Postgres, &wanted, DateTimeUtc::UNIX_EPOCH, 5000, 100);
+        let columns = r#""event_id", "type", "subject", "occurred_at", "received_at", "processed_at", "outcome""#;
+        assert_eq!(
+            Postgres.build(&looked).sql,
+            [
+                &format!(r#"SELECT {columns} FROM"#),
+                &format!(r#"(SELECT {columns} FROM "clerk_sync"."processed_events""#),
+                r#"WHERE "processed_at" >= $1 ORDER BY "processed_at" DESC LIMIT $2) AS "newest""#,
+                r#"WHERE "outcome" = $3 ORDER BY "processed_at" DESC LIMIT $4"#,
             ]
             .join(" ")
         );

@@ -194,6 +194,15 @@ async fn every_query_is_served_by_an_index() {
             by_time(),
         ),
         (
+            "the newest of a user, among so many",
+            plans(
+                &db,
+                &processed_events::newest_among(POSTGRES, &wanted, middle, 5000, 100),
+            )
+            .await,
+            by_time(),
+        ),
+        (
             "who has an address",
             plans(&db, &users::by_email("5@example.com")).await,
             vec!["users_email_key".into()],
