@@ -3,35 +3,23 @@
  * so colours are classes.
  */
 
+import { clock, counts, moments, numbers, rate, short, span, spans, whole } from './axis.js'
+
 const SVG = 'http://www.w3.org/2000/svg'
-const HEIGHT = 168
-const EDGE = { left: 54, right: 8, top: 10, bottom: 22 }
+const HEIGHT = 176
+const EDGE = { left: 52, right: 18, top: 10, bottom: 24 }
 const TEN_MINUTES = 600_000
 /** Rows of the table that says the same: five minutes each. */
 const ROW = 300_000
 /** Points that are further apart than this are not joined. */
 const GAP = 30_000
 
-const number = new Intl.NumberFormat('en', { maximumFractionDigits: 1 })
-const small = new Intl.NumberFormat('en', { maximumFractionDigits: 2 })
-const rate = (value) => (value >= 10 ? number : small).format(value)
-const span = (seconds) => {
-  if (seconds === 0) return '0'
-  if (seconds < 0.001) return `${(seconds * 1000).toFixed(2)} ms`
-  if (seconds < 0.0095) return `${number.format(seconds * 1000)} ms`
-  if (seconds < 0.9995) return `${Math.round(seconds * 1000)} ms`
-  if (seconds < 99.5) return `${number.format(seconds)} s`
-  if (seconds < 5970) return `${Math.round(seconds / 60)} min`
-  return `${Math.round(seconds / 3600)} h`
-}
-const whole = (value) => number.format(Math.round(value))
-
-/** What each chart shows: fields of a point, the words for them, and how their values are written. */
+/** What each chart shows: fields of a point and the words for them, its marks, how values are written. */
 const SPECS = {
-  rate: { least: 1, write: rate, series: [['received', 'received'], ['handled', 'handled']] },
-  latency: { least: 0.01, write: span, series: [['p50', 'p50'], ['p99', 'p99']] },
-  queue: { least: 4, write: whole, series: [['waiting', 'in the queue'], ['delayed', 'for another try']] },
-  failures: { least: 4, write: whole, series: [['retried', 'retried'], ['dead', 'dead-lettered'], ['refused', 'refused']] },
+  rate: { least: 1, marks: numbers, write: rate, series: [['received', 'received'], ['handled', 'handled']] },
+  latency: { least: 0.01, marks: spans, mark: span, write: span, series: [['p50', 'median'], ['p99', '99th percentile']] },
+  queue: { least: 3, marks: counts, write: whole, series: [['waiting', 'in the queue'], ['delayed', 'for another try']] },
+  failures: { least: 3, marks: counts, write: whole, series: [['retried', 'put off'], ['dead', 'dead letters'], ['refused', 'refused']] },
 }
 
 const element = (name, attributes = {}, text) => {
@@ -47,17 +35,6 @@ const html = (name, className, text) => {
   if (text !== undefined) made.textContent = text
   return made
 }
-
-/** Round numbers from 0 to at least `most`, some three of them. */
-function ticks(most) {
-  const rough = most / 3
-  const power = 10 ** Math.floor(Math.log10(rough))
-  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((step) => step >= rough)
-  const count = Math.ceil(most / step - 1e-9)
-  return Array.from({ length: count + 1 }, (_, index) => index * step)
-}
-
-const clock = (at) => new Date(at).toISOString().slice(11, 16)
 
 export class Chart {
   #points = []
@@ -103,39 +80,46 @@ export class Chart {
     if (this.#width < 80) return
     const series = this.#series()
     const values = series.flatMap(([field]) => points.map((point) => point[field] ?? 0))
-    const steps = ticks(Math.max(spec.least, ...values) * 1.04)
-    const most = steps.at(-1)
+    const marks = spec.marks(Math.max(spec.least, ...values))
+    const most = marks.at(-1)
     const now = points.at(-1)?.at ?? Date.now()
     const inner = { width: this.#width - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom }
     // Of the last hour, as much as there is: ten minutes at least, in whole ones.
     const watched = now - (points[0]?.at ?? now)
-    const minutes = Math.min(60, Math.ceil(Math.max(watched, 1) / TEN_MINUTES) * 10)
-    this.x = (at) => EDGE.left + inner.width * (1 - (now - at) / (minutes * 60_000))
+    const from = now - Math.min(6, Math.ceil(Math.max(watched, 1) / TEN_MINUTES)) * TEN_MINUTES
+    this.x = (at) => EDGE.left + (inner.width * (at - from)) / (now - from)
     this.y = (value) => EDGE.top + inner.height * (1 - value / most)
     svg.setAttribute('viewBox', `0 0 ${this.#width} ${HEIGHT}`)
     svg.setAttribute('width', this.#width)
     svg.replaceChildren()
-    for (const step of steps) {
-      const y = Math.round(this.y(step)) + 0.5
-      svg.append(element('line', { class: step === 0 ? 'base' : 'grid', x1: EDGE.left, x2: this.#width - EDGE.right, y1: y, y2: y }))
-      svg.append(element('text', { class: 'tick', x: EDGE.left - 8, y: y + 3.5, 'text-anchor': 'end' }, spec.write(step)))
+    const floor = EDGE.top + inner.height
+    for (const mark of marks) {
+      const y = Math.round(this.y(mark)) + 0.5
+      svg.append(element('line', { class: mark === 0 ? 'base' : 'grid', x1: EDGE.left, x2: this.#width - EDGE.right, y1: y, y2: y }))
+      svg.append(element('text', { class: 'tick', x: EDGE.left - 8, y: y + 3.5, 'text-anchor': 'end' }, (spec.mark ?? short)(mark)))
     }
-    const every = Math.max(2, minutes / (inner.width < 420 ? 3 : 6))
-    for (let ago = Math.floor((minutes - 1) / every) * every; ago >= 0; ago -= every) {
-      const x = this.x(now - ago * 60_000)
-      const anchor = ago === 0 ? 'end' : 'middle'
-      svg.append(element('text', { class: 'tick', x, y: HEIGHT - 5, 'text-anchor': anchor }, ago === 0 ? 'now' : `−${small.format(ago)} min`))
+    for (const at of moments(from, now, inner.width)) {
+      const x = Math.round(this.x(at)) + 0.5
+      svg.append(element('line', { class: 'base', x1: x, x2: x, y1: floor, y2: floor + 4 }))
+      svg.append(element('text', { class: 'tick time', x, y: HEIGHT - 6, 'text-anchor': 'middle' }, clock(at)))
     }
     for (const [place, [field]] of series.entries()) {
       for (const run of this.#runs(field)) {
         const line = run.map(({ at, value }, index) => `${index ? 'L' : 'M'}${this.x(at).toFixed(1)} ${this.y(value).toFixed(1)}`).join('')
         if (place === 0 && run.length > 1) {
-          const ends = `L${this.x(run.at(-1).at).toFixed(1)} ${this.y(0)}L${this.x(run[0].at).toFixed(1)} ${this.y(0)}Z`
+          const ends = `L${this.x(run.at(-1).at).toFixed(1)} ${floor}L${this.x(run[0].at).toFixed(1)} ${floor}Z`
           svg.append(element('path', { class: 'area', d: line + ends }))
         }
         // A line of one point is a dot.
         svg.append(element('path', { class: `line s${place}`, d: run.length > 1 ? line : `${line}h0.01` }))
       }
+      const last = points.at(-1)
+      if (typeof last?.[field] !== 'number') continue
+      svg.append(element('circle', { class: `newest s${place}`, cx: this.x(last.at), cy: this.y(last[field]), r: 3 }))
+    }
+    if (series.length === 0) {
+      const middle = { x: EDGE.left + inner.width / 2, y: EDGE.top + inner.height / 2 }
+      svg.append(element('text', { class: 'nothing', ...middle, 'text-anchor': 'middle' }, 'nothing yet'))
     }
     this.cursor = element('line', { class: 'cursor', y1: EDGE.top, y2: HEIGHT - EDGE.bottom, visibility: 'hidden' })
     svg.append(this.cursor)
@@ -171,7 +155,7 @@ export class Chart {
       const values = this.#points.map((point) => point[field]).filter((value) => value !== null)
       return `${name} ${said(last?.[field])} now, ${said(values.length ? Math.max(...values) : null)} at most`
     })
-    const heading = this.figure.querySelector('h2').textContent
+    const heading = this.figure.querySelector('h3').textContent
     this.svg.setAttribute('aria-label', `${heading}, last hour: ${sentence.join('; ') || 'nothing yet'}`)
   }
 

@@ -1,8 +1,9 @@
-import { overview, tail } from './live.js'
+import { overview } from './overview.js'
+import { tail } from './tail.js'
 
 /** The button that goes from the system's colours to light ones, to dark ones, and back. */
 function theme(button) {
-  const names = { system: 'System colours', light: 'Light', dark: 'Dark' }
+  const names = { system: 'Auto', light: 'Light', dark: 'Dark' }
   const order = Object.keys(names)
   const root = document.documentElement
   const now = () => root.dataset.theme ?? 'system'
@@ -35,6 +36,8 @@ function once(form) {
   })
 }
 
+// A page that a browser has kept, against its order, may be of a session that has ended.
+addEventListener('pageshow', (event) => event.persisted && location.reload())
 const find = (selector) => document.querySelector(selector)
 if (find('#theme')) theme(find('#theme'))
 for (const form of document.querySelectorAll('form[method=post]')) once(form)

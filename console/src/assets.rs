@@ -12,7 +12,7 @@ pub(crate) struct Asset {
     text: &'static str,
 }
 
-static ASSETS: [Asset; 6] = [
+static ASSETS: [Asset; 9] = [
     Asset {
         name: "console.css",
         kind: "text/css; charset=utf-8",
@@ -29,14 +29,29 @@ static ASSETS: [Asset; 6] = [
         text: include_str!("../assets/console.js"),
     },
     Asset {
+        name: "axis.js",
+        kind: "text/javascript; charset=utf-8",
+        text: include_str!("../assets/axis.js"),
+    },
+    Asset {
         name: "chart.js",
         kind: "text/javascript; charset=utf-8",
         text: include_str!("../assets/chart.js"),
     },
     Asset {
-        name: "live.js",
+        name: "overview.js",
         kind: "text/javascript; charset=utf-8",
-        text: include_str!("../assets/live.js"),
+        text: include_str!("../assets/overview.js"),
+    },
+    Asset {
+        name: "stream.js",
+        kind: "text/javascript; charset=utf-8",
+        text: include_str!("../assets/stream.js"),
+    },
+    Asset {
+        name: "tail.js",
+        kind: "text/javascript; charset=utf-8",
+        text: include_str!("../assets/tail.js"),
     },
     Asset {
         name: "icon.svg",

@@ -1,6 +1,6 @@
 //! The last hour: a ring of samples, and what they say together.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use clerk_sync_pipeline::{Millis, queue::stock::Stock};
 use serde::Serialize;
@@ -20,9 +20,8 @@ const MINUTE: usize = 12;
 const FIVE_MINUTES: usize = 60;
 
 /// What was seen at one moment.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Sample {
-    number: u64,
     at: Millis,
     delta: Delta,
     stock: Option<Stock>,
@@ -31,7 +30,9 @@ struct Sample {
 /// The last hour, as it is now.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Board {
-    samples: VecDeque<Sample>,
+    samples: VecDeque<Arc<Sample>>,
+    /// One for each sample.
+    points: VecDeque<Point>,
     next: u64,
     /// Whether refused requests are known.
     pub(crate) knows_requests: bool,
@@ -42,7 +43,7 @@ pub(crate) struct Board {
 }
 
 /// A point of the charts: rates are per second over the minute before, latencies in seconds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Point {
     /// The sample's number; a stream that was broken goes on behind it.
     pub(crate) n: u64,
@@ -82,40 +83,32 @@ impl Board {
         });
         if self.samples.len() == HOUR {
             self.samples.pop_front();
+            self.points.pop_front();
         }
-        self.samples.push_back(Sample {
-            number: self.next,
-            at,
-            delta: look.delta,
-            stock,
-        });
+        let delta = look.delta;
+        self.samples
+            .push_back(Arc::new(Sample { at, delta, stock }));
+        self.points.push_back(self.point(at, stock));
         self.next += 1;
     }
 
     /// Points behind a number, the oldest first.
     pub(crate) fn points_after(&self, number: Option<u64>) -> Vec<Point> {
-        let fresh =
-            |place: &usize| number.is_none_or(|number| self.samples[*place].number > number);
-        let places = 0..self.samples.len();
-        places
-            .filter(fresh)
-            .map(|place| self.point(place))
-            .collect()
+        let is_fresh = |point: &Point| number.is_none_or(|number| point.n > number);
+        self.points.iter().copied().filter(is_fresh).collect()
     }
 
-    fn point(&self, place: usize) -> Point {
-        let sample = &self.samples[place];
-        let (minute, seconds) = self.sum(place, MINUTE);
+    /// The newest sample's.
+    fn point(&self, at: Millis, stock: Option<Stock>) -> Point {
+        let (minute, seconds) = self.minute();
         let rate = |count: u64| float(count) / seconds;
         Point {
-            n: sample.number,
-            at: sample.at.0,
+            n: self.next,
+            at: at.0,
             received: minute.accepted().map(rate),
             handled: rate(minute.handled()),
-            waiting: sample
-                .stock
-                .map(|stock| stock.ready + stock.in_flight.unwrap_or(0)),
-            delayed: sample.stock.map(|stock| stock.delayed),
+            waiting: stock.map(|stock| stock.ready + stock.in_flight.unwrap_or(0)),
+            delayed: stock.map(|stock| stock.delayed),
             p50: minute.latencies.quantile(0.5),
             p99: minute.latencies.quantile(0.99),
             retried: minute.outcome("retried"),
@@ -124,26 +117,24 @@ impl Board {
         }
     }
 
-    /// The samples up to a place, at most so many, together; and how many seconds they are.
-    fn sum(&self, place: usize, most: usize) -> (Delta, f64) {
-        let from = (place + 1).saturating_sub(most);
+    /// The newest samples, at most so many, together; and how many seconds they are.
+    fn last(&self, most: usize) -> (Delta, f64) {
+        let from = self.samples.len().saturating_sub(most);
         let mut sum = Delta::default();
-        for sample in self.samples.range(from..=place) {
+        for sample in self.samples.range(from..) {
             sum.merge(&sample.delta);
         }
         let before = from.checked_sub(1).map(|before| self.samples[before].at);
-        let seconds = before.map_or_else(
-            || EVERY.as_secs_f64() * float((place + 1 - from) as u64),
-            |before| self.samples[place].at.seconds_since(before),
-        );
+        let seconds = match (before, self.at()) {
+            (Some(before), Some(at)) => at.seconds_since(before),
+            _ => EVERY.as_secs_f64() * float(self.samples.len() as u64),
+        };
         (sum, seconds.max(1.0))
     }
 
-    fn last(&self, most: usize) -> (Delta, f64) {
-        match self.samples.len().checked_sub(1) {
-            Some(place) => self.sum(place, most),
-            None => (Delta::default(), 1.0),
-        }
+    /// When everything was looked at last.
+    pub(crate) fn at(&self) -> Option<Millis> {
+        Some(self.samples.back()?.at)
     }
 
     /// The last minute, and its seconds.
@@ -174,7 +165,7 @@ impl Board {
 
     /// The number of the newest sample.
     pub(crate) fn newest(&self) -> Option<u64> {
-        self.samples.back().map(|sample| sample.number)
+        self.points.back().map(|point| point.n)
     }
 }
 

@@ -8,8 +8,7 @@ use crate::{
     form,
     frame::hidden,
     ledger,
-    overview::stamp,
-    reader::now,
+    users::is_id,
     wording::{count, exact, iso},
 };
 
@@ -40,13 +39,15 @@ pub(crate) fn user(id: &str, known: &Known, can_fetch: bool, csrf: &str) -> Mark
                 Some(account) => (row(account, known.version.is_some())),
                 None => p.lead {
                     @match deleted_at {
-                        Some(at) => { "Deleted at " time datetime=(iso(at)) { (exact(at)) } ", and remembered: no late event brings this user back." },
+                        Some(_) => { "Deleted, and remembered: no late event brings this user back." },
                         None => "There is no row, and nothing is held of this user.",
                     }
                 },
             }
             @if let Some(version) = &known.version { (held(version)) }
-            @if can_fetch {
+            @if !is_id(id) {
+                p.hint { "That is no id of Clerk's." }
+            } @else if can_fetch {
                 form.actions method="post" action=(form::address("/users/fetch", &[])) {
                     (hidden(csrf))
                     input type="hidden" name="id" value=(id);
@@ -73,7 +74,7 @@ pub(crate) fn user(id: &str, known: &Known, can_fetch: bool, csrf: &str) -> Mark
 fn table(rows: &[Row]) -> Markup {
     html! {
         div.table-scroll {
-            table.ledger {
+            table.ledger.of-one {
                 caption.visually-hidden { "Events of this user, the newest first" }
                 (columns())
                 tbody { @for row in rows { (line(row)) } }
@@ -108,28 +109,23 @@ fn row(account: &Account, managed: bool) -> Markup {
 }
 
 fn held(version: &user_versions::Row) -> Markup {
-    let time = chrono::DateTime::from_timestamp_millis;
+    let moment = |ms: i64| {
+        let at = chrono::DateTime::from_timestamp_millis(ms).filter(|_| ms >= 0);
+        at.map(exact)
+    };
     html! {
-        h3 { "Version held" }
+        h3 { @if version.deleted_at.is_some() { "Tombstone" } @else { "Version held" } }
         dl.facts.panel {
-            div { dt { "Changed at Clerk" } dd {
-                @match time(version.updated_at_ms).filter(|_| version.updated_at_ms >= 0) {
-                    Some(at) => (exact(at)),
-                    None => "unknown",
-                }
-            } }
-            div { dt { "Event of" } dd {
-                @match time(version.occurred_at_ms).filter(|_| version.occurred_at_ms >= 0) {
-                    Some(at) => (exact(at)),
-                    None => "none: Clerk was asked",
-                }
-            } }
-            div { dt { "Event" } dd {
-                @if version.event_id.is_empty() { "none: Clerk was asked" }
-                @else { a.id href=(form::address("/event", &[("id", Some(&version.event_id))])) { (version.event_id) } }
-            } }
             @if let Some(at) = version.deleted_at {
-                div { dt { "Tombstone" } dd { (stamp(at, now())) " UTC" } }
+                div { dt { "Deleted" } dd { time datetime=(iso(at)) { (exact(at)) } } }
+            } @else {
+                div { dt { "Changed at Clerk" } dd { (moment(version.updated_at_ms).as_deref().unwrap_or("unknown")) } }
+                @if version.event_id.is_empty() {
+                    div { dt { "Told by" } dd { "Clerk, when it was asked" } }
+                } @else {
+                    div { dt { "Told by" } dd { a.id href=(form::address("/event", &[("id", Some(&version.event_id))])) { (version.event_id) } } }
+                    div { dt { "At" } dd { (moment(version.occurred_at_ms).as_deref().unwrap_or("unknown")) } }
+                }
             }
         }
     }

@@ -9,8 +9,9 @@ use crate::{
     form::{self, Fields},
     frame::{self, Room, hidden},
     letters::{events, from, group_address, letter_address, place},
+    plans::{Deed, Plan},
     refusal::Refusal,
-    shelf::{Deed, Plan, Shelf},
+    shelf::Shelf,
     wording::count,
 };
 
@@ -96,17 +97,18 @@ pub(crate) async fn carry_out(
 ) -> Result<Answer, Refusal> {
     let name = fields.get("plan").unwrap_or_default();
     let sure = deed == Deed::Replay || fields.get("sure") == Some("yes");
-    let plan = shelf
-        .take_plan(name)
-        .filter(|plan| plan.deed == deed && sure);
-    let plan = plan.ok_or_else(|| {
+    let done = if sure {
+        shelf.carry_out(name, deed).await?
+    } else {
+        None
+    };
+    let (place, number) = done.ok_or_else(|| {
         Refusal::NotFound(
             "What was planned was done already, or is too long ago. Nothing was done now."
                 .to_owned(),
         )
     })?;
-    let place = plan.place;
-    let number = shelf.carry_out(plan).await?.to_string();
+    let number = number.to_string();
     let done = match deed {
         Deed::Replay => "replayed",
         Deed::Discard => "discarded",

@@ -1,9 +1,6 @@
 //! What is done at the parked letters, on whichever queue they are.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    path::PathBuf,
-};
+use std::{collections::HashSet, path::PathBuf};
 
 use bytes::Bytes;
 use clerk_sync_pipeline::{
@@ -16,10 +13,13 @@ use clerk_sync_pipeline::{
 };
 use tokio::task::spawn_blocking;
 
-use crate::shelf::{Deed, Plan};
+use crate::{
+    inventory::Inventory,
+    plans::{Deed, Plan},
+};
 
-/// Letters that are remembered of a look, the newest; all are counted.
-const MOST_LETTERS: usize = 500;
+/// Most letters that one event may have on its page.
+const MOST_OF_AN_EVENT: usize = 100;
 /// Letters that are replayed or discarded at once.
 const MOST_AT_ONCE: usize = 10_000;
 
@@ -28,15 +28,6 @@ const MOST_AT_ONCE: usize = 10_000;
 pub(crate) enum Parking {
     Rabbit(Box<Server>),
     File(PathBuf),
-}
-
-/// What was seen in a place.
-#[derive(Debug)]
-pub(crate) struct Inventory {
-    pub(crate) at: Millis,
-    pub(crate) tally: Tally,
-    /// The newest first; of more than [`MOST_LETTERS`], the newest.
-    pub(crate) letters: Vec<Letter>,
 }
 
 /// Which letters are meant.
@@ -108,27 +99,20 @@ impl Errand for Look {
     type Result = Inventory;
 
     async fn run<P: Parked>(self, parked: &mut P) -> Result<Inventory, Interrupted> {
-        let mut tally = Tally::default();
-        let mut newest = BTreeMap::new();
+        let mut seen = Inventory::new(Millis::now());
+        let mut number = 0;
         let walk = parked.walk(self.0, |letter| {
-            tally.add(&letter.code);
-            newest.insert((letter.received_at, tally.total()), letter.clone());
-            if newest.len() > MOST_LETTERS {
-                newest.pop_first();
-            }
+            number += 1;
+            seen.note(letter, number);
             Fate::Keep
         });
         walk.await?;
-        Ok(Inventory {
-            at: Millis::now(),
-            tally,
-            letters: newest.into_values().rev().collect(),
-        })
+        Ok(seen)
     }
 }
 
-/// Finds those that are meant.
-pub(crate) struct Find(pub(crate) Place, pub(crate) Which);
+/// Finds the letters of an event.
+pub(crate) struct Find(pub(crate) Place, pub(crate) String);
 
 impl Errand for Find {
     type Result = Vec<Letter>;
@@ -136,7 +120,7 @@ impl Errand for Find {
     async fn run<P: Parked>(self, parked: &mut P) -> Result<Vec<Letter>, Interrupted> {
         let mut found = Vec::new();
         let walk = parked.walk(self.0, |letter| {
-            if self.1.takes(letter) && found.len() < MOST_LETTERS {
+            if letter.id.as_str() == self.1 && found.len() < MOST_OF_AN_EVENT {
                 found.push(letter.clone());
             }
             Fate::Keep

@@ -6,8 +6,8 @@ use maud::{Markup, html};
 
 use crate::{
     advice,
-    events::badge,
-    form::{self, Fields},
+    events::{badge, subject_link},
+    form::Fields,
     frame::{self, Room},
     ledger,
     letters::{detail_rows, letter_address},
@@ -47,7 +47,7 @@ pub(crate) async fn page(
                 dt { "User" }
                 dd {
                     @match &row.subject {
-                        Some(subject) => a.id href=(form::address("/users", &[("q", Some(subject))])) { (subject) },
+                        Some(subject) => (subject_link(subject)),
                         None => "none",
                     }
                 }
@@ -97,13 +97,13 @@ fn steps(row: &Row) -> Vec<Step> {
         },
     }];
     let on_the_way = row.occurred_at.map(|at| between(at, row.received_at));
-    let later = on_the_way.map(|time| format!(" {time} after it happened."));
+    let later = on_the_way.map(|time| format!("{time} after it happened. "));
     steps.push(Step {
         at: Some(row.received_at),
         state: "done",
         name: "Received and queued",
         text: format!(
-            "Its signature was right, and the queue had it on disk before the answer, 204.{}",
+            "{}Its signature was right; it was on disk in the queue before Clerk had its 204.",
             later.unwrap_or_default()
         ),
     });
@@ -119,7 +119,7 @@ fn steps(row: &Row) -> Vec<Step> {
         state,
         name,
         text: format!(
-            "{} {waited} after it was received.",
+            "{waited} after it was received. {}",
             advice::outcome(&row.outcome)
         ),
     });
@@ -167,8 +167,8 @@ mod tests {
         ] {
             let steps = steps(&row(outcome));
             assert_eq!(steps[2].state, state, "{outcome}");
-            assert!(steps[1].text.ends_with("2.0 s after it happened."));
-            assert!(steps[2].text.ends_with("31 ms after it was received."));
+            assert!(steps[1].text.starts_with("2.0 s after it happened."));
+            assert!(steps[2].text.starts_with("31 ms after it was received."));
         }
     }
 }

@@ -48,16 +48,6 @@ impl Search {
             ],
         )
     }
-
-    /// Whether a row is wanted.
-    pub(crate) fn takes(&self, row: &Row) -> bool {
-        let is = |wanted: &Option<String>, value: Option<&str>| {
-            wanted.as_deref().is_none_or(|wanted| Some(wanted) == value)
-        };
-        is(&self.wanted.subject, row.subject.as_deref())
-            && is(&self.wanted.event_type, Some(&row.event_type))
-            && is(&self.wanted.outcome, Some(&row.outcome))
-    }
 }
 
 /// The page.
@@ -86,7 +76,9 @@ pub(crate) async fn page(reader: &Reader, fields: &Fields, csrf: &str) -> Result
             }
         }
         (search_form(&search))
-        p.visually-hidden #said aria-live="polite" {}
+        p.visually-hidden #said role="status" {}
+        p.notice #flood hidden { "Events come faster than they can be shown: of each two seconds, the newest 100 appear here." }
+        p.notice.bad #trouble hidden { "The ledger cannot be read at the moment; it is tried again." }
         @if found.rows.is_empty() && !found.unfinished {
             (nothing(&search))
         }
@@ -199,7 +191,7 @@ fn nothing(search: &Search) -> Markup {
 pub(crate) fn columns() -> Markup {
     html! {
         thead { tr {
-            th scope="col" { "Handled" }
+            th scope="col" { "Handled, UTC" }
             th scope="col" { "Type" }
             th scope="col" { "Outcome" }
             th scope="col" { "User" }
@@ -219,15 +211,23 @@ pub(crate) fn line(row: &Row) -> Markup {
             td data-label="Outcome" { (badge(&row.outcome)) }
             td data-label="User" {
                 @match &row.subject {
-                    Some(subject) if subject.starts_with("user_") => {
-                        a.id href=(form::address("/users", &[("q", Some(subject))])) { (subject) }
-                    }
-                    Some(subject) => span.id { (subject) },
+                    Some(subject) => (subject_link(subject)),
                     None => span.none { "–" },
                 }
             }
             td.number data-label="Latency" { (between(row.received_at, row.processed_at)) }
             td data-label="Event" { a.id href=(event) { (row.event_id) } }
+        }
+    }
+}
+
+/// Whom an event is about; a user can be looked up.
+pub(crate) fn subject_link(subject: &str) -> Markup {
+    html! {
+        @if subject.starts_with("user_") {
+            a.id href=(form::address("/users", &[("q", Some(subject))])) { (subject) }
+        } @else {
+            span.id { (subject) }
         }
     }
 }

@@ -16,7 +16,7 @@ pub(crate) enum Room {
 impl Room {
     const ALL: [Self; 4] = [Self::Overview, Self::Events, Self::DeadLetters, Self::Users];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Overview => "Overview",
             Self::Events => "Events",
@@ -115,7 +115,11 @@ fn asset(name: &str) -> String {
 /// Works only with scripts, which show it.
 fn theme() -> Markup {
     html! {
-        button.quiet #theme type="button" hidden aria-label="Change colours" {
+        button.quiet #theme type="button" hidden {
+            svg viewBox="0 0 16 16" width="15" height="15" aria-hidden="true" focusable="false" {
+                circle cx="8" cy="8" r="6.5" fill="none" stroke="currentColor" stroke-width="1.5" {}
+                path d="M8 1.5a6.5 6.5 0 0 1 0 13z" fill="currentColor" {}
+            }
             span.theme-name {}
         }
     }

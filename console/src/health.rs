@@ -1,14 +1,19 @@
 //! Is all well? One word, and what speaks against it.
 
+use std::time::Duration;
+
 use crate::{
     board::Board,
     delta::float,
-    wording::{count, percent},
+    frame::Room,
+    wording::{count, percent, span},
 };
 
 /// How it is, the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
+    /// Nothing was looked at yet.
+    Unknown,
     Well,
     Look,
     Trouble,
@@ -18,6 +23,7 @@ impl Level {
     /// As a person says it.
     pub(crate) fn word(self) -> &'static str {
         match self {
+            Self::Unknown => "Starting",
             Self::Well => "All is well",
             Self::Look => "Needs a look",
             Self::Trouble => "In trouble",
@@ -27,6 +33,7 @@ impl Level {
     /// As style sheets know it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Unknown => "unknown",
             Self::Well => "well",
             Self::Look => "look",
             Self::Trouble => "trouble",
@@ -39,87 +46,124 @@ impl Level {
 pub(crate) struct Finding {
     pub(crate) level: Level,
     pub(crate) text: String,
+    /// Where more is said of it.
+    pub(crate) see: Option<Room>,
+}
+
+impl Finding {
+    fn new(level: Level, text: String) -> Self {
+        let see = None;
+        Self { level, text, see }
+    }
+
+    fn see(self, room: Room) -> Self {
+        let see = Some(room);
+        Self { see, ..self }
+    }
 }
 
 /// Share of deliveries that may fail before it is worth a look, and before it is trouble.
 const FEW: f64 = 0.001;
 const MANY: f64 = 0.01;
+/// Refusals that make trouble at least: one scanner at the door of a quiet night is none.
+const SOME: u64 = 5;
 /// Events that may wait while none is handled: the last batch is still on its way.
 const WAITING: u64 = 1;
+/// Silence that is worth a look. Clerk gives an event up after some 28 hours.
+const SILENT: Duration = Duration::from_secs(24 * 3600);
 
 /// The worst of the findings, and all of them, the worst first.
 pub(crate) fn judge(board: &Board) -> (Level, Vec<Finding>) {
-    let mut findings = Vec::new();
-    let mut find = |level, text| findings.push(Finding { level, text });
-    for problem in &board.problems {
-        find(Level::Trouble, sentence(problem));
+    if board.newest().is_none() {
+        return (Level::Unknown, Vec::new());
     }
-    if board.connected == Some(false) && board.problems.is_empty() {
-        find(
-            Level::Trouble,
-            "A connection to the queue is down.".to_owned(),
-        );
+    let problems = board.problems.iter();
+    let mut findings: Vec<_> = problems
+        .map(|problem| Finding::new(Level::Trouble, sentence(problem)))
+        .collect();
+    if board.connected == Some(false) && findings.is_empty() {
+        let text = "A connection to the queue is down.".to_owned();
+        findings.push(Finding::new(Level::Trouble, text));
     }
-    let recent = board.five_minutes();
-    if let (Some(accepted), Some(refused)) = (recent.accepted(), recent.refused())
-        && refused > 0
-    {
-        let share = float(refused) / float(accepted + refused);
-        let codes: Vec<_> = recent
-            .refusals()
-            .into_iter()
-            .flatten()
-            .map(|(code, number)| format!("{} {code}", count(number)))
-            .collect();
-        let level = if share > MANY {
-            Level::Trouble
-        } else {
-            Level::Look
-        };
-        if share > FEW {
-            let text = format!(
-                "{} of the last 5 minutes' requests were refused: {}.",
-                percent(share),
-                codes.join(", ")
-            );
-            find(level, text);
-        }
-    }
-    if let Some(stock) = board.stock() {
-        if stock.unrouted > 0 {
-            let text = format!(
-                "{} found no queue and wait to be moved back.",
-                events(stock.unrouted)
-            );
-            find(Level::Trouble, text);
-        }
-        if stock.ready > WAITING && board.minute().0.handled() == 0 {
-            let text = format!(
-                "{} wait, and none was handled in the last minute: is a worker running?",
-                events(stock.ready)
-            );
-            find(Level::Trouble, text);
-        }
-        if stock.dead > 0 {
-            let text = format!(
-                "{} could not be applied and wait for a person.",
-                events(stock.dead)
-            );
-            find(Level::Look, text);
-        }
-        if stock.delayed > 0 {
-            let text = format!(
-                "{} are to be tried again by themselves.",
-                events(stock.delayed)
-            );
-            find(Level::Look, text);
-        }
-    }
+    findings.extend(refusals(board));
+    findings.extend(silence(board));
+    findings.extend(waiting(board));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
-    let worst = findings
-        .first()
-        .map_or(Level::Well, |finding| finding.level);
+    let worst = findings.first();
+    let worst = worst.map_or(Level::Well, |finding| finding.level);
     (worst, findings)
+}
+
+/// What was refused at the door.
+fn refusals(board: &Board) -> Option<Finding> {
+    let recent = board.five_minutes();
+    let (accepted, refused) = (recent.accepted()?, recent.refused()?);
+    let share = float(refused) / float((accepted + refused).max(1));
+    if share <= FEW {
+        return None;
+    }
+    let codes = recent.refusals()?;
+    let codes: Vec<_> = codes
+        .map(|(code, number)| format!("{} {code}", count(number)))
+        .collect();
+    let level = if share > MANY && refused >= SOME {
+        Level::Trouble
+    } else {
+        Level::Look
+    };
+    let text = format!(
+        "{} of the last 5 minutes' requests were refused: {}.",
+        percent(share),
+        codes.join(", ")
+    );
+    Some(Finding::new(level, text))
+}
+
+/// That nothing comes any more.
+fn silence(board: &Board) -> Option<Finding> {
+    let silent = float(u64::try_from(board.at()?.0).ok()?) / 1000.0 - board.last_verified?;
+    let text = format!(
+        "No event has come for {}: does Clerk still send here?",
+        span(silent)
+    );
+    (silent > SILENT.as_secs_f64()).then(|| Finding::new(Level::Look, text))
+}
+
+/// What lies in the queue.
+fn waiting(board: &Board) -> Vec<Finding> {
+    let Some(stock) = board.stock() else {
+        return Vec::new();
+    };
+    let mut findings = Vec::new();
+    if stock.unrouted > 0 {
+        let text = format!(
+            "{} found no queue and wait to be moved back.",
+            events(stock.unrouted)
+        );
+        findings.push(Finding::new(Level::Trouble, text).see(Room::DeadLetters));
+    }
+    if stock.ready > WAITING && board.minute().0.handled() == 0 {
+        let text = format!(
+            "{} wait, and none was handled in the last minute: is a worker running?",
+            events(stock.ready)
+        );
+        findings.push(Finding::new(Level::Trouble, text));
+    }
+    if stock.dead > 0 {
+        let text = format!(
+            "{} could not be applied and wait for a person.",
+            events(stock.dead)
+        );
+        findings.push(Finding::new(Level::Look, text).see(Room::DeadLetters));
+    }
+    if stock.delayed > 0 {
+        let text = format!(
+            "{} are to be tried again by themselves.",
+            events(stock.delayed)
+        );
+        findings.push(Finding::new(Level::Look, text));
+    }
+    findings
 }
 
 fn events(number: u64) -> String {
@@ -179,6 +223,10 @@ mod tests {
         assert_eq!(level(&refused, 1, empty), Level::Look);
         let refused = [("accepted", 100), ("queue_unavailable", 5)];
         assert_eq!(level(&refused, 1, empty), Level::Trouble);
+        let scanner = [("missing_header", 1)];
+        assert_eq!(level(&scanner, 0, empty), Level::Look, "one at night");
+        let all_wrong = [("signature_mismatch", 5)];
+        assert_eq!(level(&all_wrong, 0, empty), Level::Trouble);
         let stranger = [("accepted", 100), ("not_found", 500)];
         assert_eq!(level(&stranger, 1, empty), Level::Well);
         for (stock, handled, wanted) in [
@@ -207,6 +255,25 @@ mod tests {
     }
 
     #[test]
+    fn before_the_first_look_nothing_is_well() {
+        assert_eq!(judge(&Board::new(true)).0, Level::Unknown);
+    }
+
+    #[test]
+    fn a_day_of_silence_is_worth_a_look() {
+        let hour = 3_600_000;
+        for (silent, wanted) in [(23, Level::Well), (25, Level::Look)] {
+            let mut board = Board::new(true);
+            let look = Look {
+                last_verified: Some(1.0),
+                ..Look::default()
+            };
+            board.add(Millis(silent * hour + 1000), look, Ok(None));
+            assert_eq!(judge(&board).0, wanted, "{silent} h");
+        }
+    }
+
+    #[test]
     fn the_worst_comes_first_and_is_a_sentence() {
         let stock = Stock {
             dead: 2,
@@ -220,6 +287,7 @@ mod tests {
         let (level, findings) = judge(&board);
         assert_eq!((level, findings.len()), (Level::Trouble, 3));
         assert_eq!(findings[0].text, "Database is not ready: away.");
+        assert_eq!(findings[2].see, Some(Room::DeadLetters));
         assert_eq!(
             findings[2].text,
             "2 events could not be applied and wait for a person."

@@ -14,6 +14,8 @@ use crate::reader::Reader;
 pub(crate) const PAGE: usize = 50;
 /// Rows that are walked by one statement.
 const STRETCH: u64 = 20_000;
+/// Rows that one look at the ledger's end is about: two seconds of 2,500 events each.
+const AMONG: u64 = 5000;
 /// How long a search may take before it shows what it has.
 const SEARCH_WITHIN: Duration = Duration::from_millis(1500);
 
@@ -76,14 +78,15 @@ pub(crate) async fn event(reader: &Reader, id: &str) -> Result<Option<Row>, Unav
         .await
 }
 
-/// The newest rows since a moment, at most so many.
+/// The newest wanted rows since a moment, at most so many. Of a flood, only the newest
+/// [`AMONG`] are looked at.
 pub(crate) async fn since(
     reader: &Reader,
+    wanted: &Wanted,
     from: DateTime<Utc>,
     limit: u64,
 ) -> Result<Vec<Row>, Unavailable> {
-    let to = crate::reader::now() + chrono::TimeDelta::hours(1);
-    let newest = processed_events::newest_between(reader.backend(), from, to, limit);
+    let newest = processed_events::newest_among(reader.backend(), wanted, from, AMONG, limit);
     reader.all(&newest).await
 }
 

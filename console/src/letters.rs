@@ -8,9 +8,10 @@ use maud::{Markup, html};
 
 use crate::{
     advice,
-    errand::Inventory,
     form::{self, Fields},
     frame::{self, Room, hidden},
+    indent::indented,
+    inventory::Inventory,
     overview::stamp,
     reader::{Time, now},
     refusal::Refusal,
@@ -73,10 +74,10 @@ pub(crate) async fn page(
 fn done(fields: &Fields) -> Markup {
     html! {
         @if let Some(number) = fields.number("replayed") {
-            p.notice.good role="status" { (events(number)) " replayed: each is applied as if it had just come, after the first retry delay at the latest." }
+            p.notice.good role="status" tabindex="-1" autofocus { (events(number)) " replayed: each is applied as if it had just come, after the first retry delay at the latest." }
         }
         @if let Some(number) = fields.number("discarded") {
-            p.notice.good role="status" { (events(number)) " discarded." }
+            p.notice.good role="status" tabindex="-1" autofocus { (events(number)) " discarded." }
         }
     }
 }
@@ -112,11 +113,7 @@ fn by_code(place: Place, seen: &Inventory) -> Markup {
 }
 
 fn of_code(place: Place, seen: &Inventory, code: &str) -> Markup {
-    let letters: Vec<&Letter> = seen
-        .letters
-        .iter()
-        .filter(|letter| letter.code == code)
-        .collect();
+    let letters = seen.of_code(code);
     let total = seen
         .tally
         .codes()
@@ -127,7 +124,7 @@ fn of_code(place: Place, seen: &Inventory, code: &str) -> Markup {
         p.back { a href=(form::address("/dead-letters", &[("from", from(place))])) { "All causes" } }
         h2.title { (advice::name(code)) }
         p.lead { (advice::cure(code)) }
-        @if letters.is_empty() {
+        @if total == 0 {
             div.empty { h2 { "None left" } p { "There is no letter with the code " code { (code) } "." } }
         } @else {
             div.actions { (deeds(place, Some(code), None)) }
@@ -135,7 +132,7 @@ fn of_code(place: Place, seen: &Inventory, code: &str) -> Markup {
                 table.ledger {
                     caption { (count(letters.len() as u64)) " of " (count(total)) ", the newest first" }
                     thead { tr {
-                        th scope="col" { "Received" }
+                        th scope="col" { "Received, UTC" }
                         th scope="col" { "Type" }
                         th scope="col" { "Detail" }
                         th.number scope="col" { "Attempts" }
@@ -207,11 +204,11 @@ pub(crate) async fn letter(
             h2 { "Body" }
             @match body {
                 Some(text) => {
-                    p.hint { "The webhook as Clerk sent it. That it was opened is in the log." }
-                    pre tabindex="0" aria-label="Body" { code { (text) } }
+                    p.hint { "The webhook as Clerk sent it, with line breaks. That it was opened is in the log." }
+                    pre tabindex="0" role="region" aria-label="Body of the webhook" { code { (text) } }
                 },
                 None => {
-                    p { "It is this person's data, so it is shown only when you ask. That it was opened is logged, not what is in it." }
+                    p { "It holds a person's data, so it is shown only when you ask. That it was opened is logged, not what is in it." }
                     form method="post" action=(form::address("/dead-letters/body", &[])) {
                         (hidden(csrf))
                         input type="hidden" name="id" value=(id);
@@ -232,9 +229,7 @@ async fn body(shelf: &Shelf, place: Place, id: &str) -> Result<String, Refusal> 
         event.id = id,
         "the body of a letter was opened in the console"
     );
-    let indented = serde_json::from_slice::<serde_json::Value>(&body);
-    let indented = indented.and_then(|value| serde_json::to_string_pretty(&value));
-    Ok(indented.unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned()))
+    Ok(indented(&body).unwrap_or_else(|| String::from_utf8_lossy(&body).into_owned()))
 }
 
 fn gone(id: &str) -> Refusal {
@@ -277,8 +272,7 @@ pub(crate) fn group_address(place: Place, code: &str) -> String {
 }
 
 fn newest(seen: &Inventory, code: &str) -> Option<Time> {
-    let letter = seen.letters.iter().find(|letter| letter.code == code)?;
-    letter.received_at.map(time)
+    seen.of_code(code).first()?.received_at.map(time)
 }
 
 fn time(at: Millis) -> Time {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     board::Board,
-    delta::float,
+    delta::{BOUNDS, float},
     frame::{self, Room},
     health::{Finding, Level, judge},
     reader::{Time, now},
@@ -31,9 +31,11 @@ pub(crate) fn page(board: &Board, csrf: &str) -> Markup {
             h1 { "Overview" }
             p.live #live hidden { span.dot aria-hidden="true" {} span { "Live" } }
         }
-        section.verdict #verdict data-level=(level.name()) aria-live="polite" aria-atomic="true" {
+        section.verdict #verdict data-level=(level.name()) aria-label="How it is" {
             (verdict(level, &findings, board))
         }
+        // Only when another word is said: counts change every few seconds.
+        p.visually-hidden #said role="status" {}
         dl.figures {
             @for figure in figures(board) {
                 div {
@@ -43,11 +45,17 @@ pub(crate) fn page(board: &Board, csrf: &str) -> Markup {
                 }
             }
         }
-        section.charts #charts aria-label="The last hour" data-stream=(crate::form::address("/stream", &[])) {
-            (chart("rate", "Events per second", "Received and handled, over the minute before"))
-            (chart("latency", "Sync latency", "From Clerk's time of the event to the committed row"))
-            (chart("queue", "Waiting", "Events in the queue, and those that wait for another try"))
-            (chart("failures", "Failures per minute", "Retried, dead-lettered and refused"))
+        section.hour #charts aria-labelledby="hour" data-stream=(crate::form::address("/stream", &[])) {
+            div.hour-head {
+                h2 #hour { "The last hour" }
+                p.hint { "Times are UTC" }
+            }
+            div.charts {
+                (chart("rate", "Events per second", "Over the minute before"))
+                (chart("latency", "Sync latency", "From Clerk's time of an event to its commit"))
+                (chart("queue", "Events waiting", "In the queue, or for another try"))
+                (chart("failures", "Failures per minute", "Put off, given up, or refused at the door"))
+            }
         }
         noscript { p.notice { "The charts need JavaScript. The numbers above are those of this moment; load the page again for newer ones." } }
     };
@@ -59,7 +67,7 @@ fn chart(key: &str, name: &str, what: &str) -> Markup {
     html! {
         figure.chart data-chart=(key) aria-labelledby=(heading) {
             figcaption {
-                h2 #(heading) { (name) }
+                h3 #(heading) { (name) }
                 p { (what) }
             }
             div.plot {}
@@ -79,7 +87,10 @@ fn verdict(level: Level, findings: &[Finding], board: &Board) -> Markup {
         } @else {
             ul {
                 @for finding in findings {
-                    li data-level=(finding.level.name()) { (finding.text) }
+                    li data-level=(finding.level.name()) {
+                        (finding.text)
+                        @if let Some(room) = finding.see { " " a href=(room.path()) { (room.name()) } }
+                    }
                 }
             }
         }
@@ -89,7 +100,7 @@ fn verdict(level: Level, findings: &[Finding], board: &Board) -> Markup {
 /// What to say where nothing speaks against it.
 fn calm(board: &Board) -> &'static str {
     match (board.newest(), board.hour().handled()) {
-        (None, _) => "The first numbers come within five seconds.",
+        (None, _) => "The first numbers come when everything has started, within seconds.",
         (Some(_), 0) => "Nothing has come since the console began to watch; nothing waits.",
         (Some(_), _) => "Events come in and are applied; nothing waits for a person.",
     }
@@ -105,6 +116,7 @@ pub(crate) fn news(board: &Board) -> Value {
     }
     json!({
         "level": level.name(),
+        "word": level.word(),
         "verdict": verdict(level, &findings, board).into_string(),
         "now": now,
         "notes": notes,
@@ -129,7 +141,10 @@ fn figures(board: &Board) -> [Figure; 7] {
             rate(float(minute.handled()) / seconds),
             match minute.accepted() {
                 Some(accepted) => {
-                    format!("{} received, last minute", rate(float(accepted) / seconds))
+                    format!(
+                        "handled; {} received, last minute",
+                        rate(float(accepted) / seconds)
+                    )
                 }
                 None => "handled, last minute".to_owned(),
             },
@@ -204,11 +219,14 @@ fn queue(board: &Board) -> Figure {
 fn latency(board: &Board) -> Figure {
     let (recent, hour) = (board.five_minutes(), board.hour());
     let (latencies, time) = match recent.latencies.quantile(0.5) {
-        Some(_) => (&recent.latencies, "last 5 minutes".to_owned()),
+        Some(_) => (&recent.latencies, "last 5 min".to_owned()),
         None => (&hour.latencies, since(board.watched())),
     };
     let (value, note) = match (latencies.quantile(0.5), latencies.quantile(0.99)) {
-        (Some(p50), Some(p99)) => (span(p50), format!("p50; p99 {}, {time}", span(p99))),
+        (Some(p50), Some(p99)) => (
+            latency_text(p50),
+            format!("median; p99 {}, {time}", latency_text(p99)),
+        ),
         _ => ("–".to_owned(), "nothing applied yet".to_owned()),
     };
     Figure {
@@ -217,6 +235,13 @@ fn latency(board: &Board) -> Figure {
         value,
         note,
     }
+}
+
+/// Longer ones than the last bound are only known to be longer.
+fn latency_text(seconds: f64) -> String {
+    let is_over = BOUNDS.last().is_some_and(|last| seconds >= *last);
+    let over = if is_over { "over " } else { "" };
+    format!("{over}{}", span(seconds))
 }
 
 fn heard(board: &Board) -> Figure {
@@ -250,8 +275,10 @@ fn since(watched: Duration) -> String {
     if watched >= Duration::from_secs(3540) {
         "last hour".to_owned()
     } else {
-        let minutes = watched.as_secs().div_ceil(60).max(1);
-        format!("last {minutes} min")
+        match watched.as_secs().div_ceil(60) {
+            0 | 1 => "last minute".to_owned(),
+            minutes => format!("last {minutes} min"),
+        }
     }
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clerk_sync_projection::Unavailable;
 use http::{HeaderValue, StatusCode, header};
-use maud::html;
+use maud::{Markup, html};
 
 use crate::{
     answer::{Answer, page},
-    frame,
+    frame::{self, Room},
 };
 
 /// Why there is no page. `Display` is what the person reads.
@@ -30,8 +30,15 @@ pub(crate) enum Refusal {
     BadBody,
     #[error("{0}")]
     Unavailable(String),
-    #[error("This takes longer than a page can wait. It goes on; look again in a moment.")]
+    #[error(
+        "This takes longer than a page can wait. What was begun goes on; look again in a moment."
+    )]
     StillGoing,
+    #[error(
+        "Somebody else's request goes through the letters, which takes long. Nothing was done for \
+         this one; try again in a moment."
+    )]
+    Busy,
     #[error("Too much at a time. Try again in a moment.")]
     Overloaded,
     #[error("This process is stopping.")]
@@ -55,7 +62,7 @@ impl Refusal {
             Self::Foreign => StatusCode::FORBIDDEN,
             Self::BadBody => StatusCode::BAD_REQUEST,
             Self::StillGoing => StatusCode::ACCEPTED,
-            Self::Unavailable(_) | Self::Overloaded | Self::Draining => {
+            Self::Unavailable(_) | Self::Busy | Self::Overloaded | Self::Draining => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::TooManyAttempts(_) => StatusCode::TOO_MANY_REQUESTS,
@@ -68,22 +75,35 @@ impl Refusal {
             Self::MethodNotAllowed(_) | Self::BadBody | Self::Foreign => "Not done",
             Self::SignedOut => "Signed out",
             Self::StillGoing => "Still going on",
-            Self::Unavailable(_) | Self::Overloaded | Self::Draining => "No answer",
-            Self::TooManyAttempts(_) => "Not now",
+            Self::Unavailable(_) | Self::Draining => "No answer",
+            Self::TooManyAttempts(_) | Self::Busy | Self::Overloaded => "Not now",
         }
     }
 
-    /// As a page.
+    /// As a page for anybody.
     pub(crate) fn answer(&self) -> Answer {
-        let text = self.to_string();
-        let body = html! {
+        let home = html! { p { a.button href=(crate::service::HOME) { "To the overview" } } };
+        self.page(frame::bare(self.title(), &self.text(&home)))
+    }
+
+    /// As a page for who is signed in, with the ways that lead on.
+    pub(crate) fn answer_in(&self, room: Room, csrf: &str) -> Answer {
+        let text = self.text(&html! {});
+        self.page(frame::framed(room, self.title(), csrf, &text))
+    }
+
+    fn text(&self, way_out: &Markup) -> Markup {
+        html! {
             div.refusal {
                 h1 { (self.title()) }
-                p { (text) }
-                p { a.button href=(crate::service::HOME) { "To the overview" } }
+                p { (self.to_string()) }
+                (way_out)
             }
-        };
-        let mut answer = page(self.status(), frame::bare(self.title(), &body));
+        }
+    }
+
+    fn page(&self, markup: Markup) -> Answer {
+        let mut answer = page(self.status(), markup);
         let headers = answer.headers_mut();
         match self {
             Self::MethodNotAllowed(allowed) => {

@@ -1,6 +1,6 @@
 //! Looks at everything every five seconds, whether or not somebody watches.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clerk_sync_pipeline::{
     Millis,
@@ -16,13 +16,20 @@ use clerk_sync_pipeline::{
 use tokio::{
     sync::watch,
     task::spawn_blocking,
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
 };
 
 use crate::{
     board::{Board, EVERY},
     source::Source,
 };
+
+/// Longest look at the queue: a broker that is silent must not keep the rest from being seen.
+const QUEUE_WITHIN: Duration = Duration::from_secs(8);
+
+/// How long a process that has just begun may take, its tables being made and its connections.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Where the queue is looked at.
 pub(crate) enum Gauge {
@@ -86,6 +93,10 @@ pub(crate) struct Sampler {
 impl Sampler {
     /// Looks until stopping is asked for.
     pub(crate) async fn run(mut self, board: watch::Sender<Arc<Board>>, shutdown: Shutdown) {
+        tokio::select! {
+            () = self.started() => {}
+            () = shutdown.requested() => return,
+        }
         let mut ticks = interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -105,12 +116,21 @@ impl Sampler {
         self.gauge.close().await;
     }
 
+    /// Waits until all is ready, for a while: what is only starting is not in trouble.
+    async fn started(&self) {
+        let until = Instant::now() + STARTS_WITHIN;
+        while Instant::now() < until && !self.readiness.problems().await.is_empty() {
+            sleep(LOOK_AGAIN).await;
+        }
+    }
+
     async fn look(&mut self, before: &Board) -> Board {
         let (look, stock, unready) = tokio::join!(
             self.source.look(),
-            self.gauge.read(),
+            timeout(QUEUE_WITHIN, self.gauge.read()),
             self.readiness.problems()
         );
+        let stock = stock.unwrap_or_else(|_| Err(format!("no answer within {QUEUE_WITHIN:?}")));
         let mut board = before.clone();
         board.add(Millis::now(), look, stock);
         let unready = unready.into_iter();

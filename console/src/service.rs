@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use clerk_sync_ingest::{Handler, Neighbour};
 use clerk_sync_pipeline::lifecycle::Shutdown;
-use http::{HeaderMap, Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use tokio::{
     sync::{Semaphore, watch},
@@ -20,12 +20,14 @@ use crate::{
     deed, event, events,
     form::{self, Fields},
     letters, login, overview,
+    plans::Deed,
     reader::Reader,
     refusal::Refusal,
+    route::Route,
     sampler::Sampler,
-    shelf::{Deed, Shelf},
+    shelf::Shelf,
     stream::{self, Line},
-    users,
+    tail, users,
 };
 
 /// Where the console is.
@@ -52,27 +54,6 @@ pub(crate) struct Inner {
     pub(crate) shutdown: Shutdown,
     /// This run of the process.
     pub(crate) run: Arc<str>,
-}
-
-/// What is at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Room {
-    Overview,
-    Numbers,
-    SignIn,
-    SignOut,
-    Events,
-    Tail,
-    Event,
-    DeadLetters,
-    Letter,
-    Body,
-    Plan,
-    Replay,
-    Discard,
-    Users,
-    FindUser,
-    FetchUser,
 }
 
 impl Console {
@@ -129,86 +110,78 @@ impl Inner {
                 Err(Refusal::MethodNotAllowed("GET, HEAD"))
             };
         }
-        let room = room(path).ok_or(Refusal::NoSuchPath)?;
+        let route = Route::of(path).ok_or(Refusal::NoSuchPath)?;
         if is_get {
             form::read(body).await?;
-            let target = head
-                .uri
-                .path_and_query()
-                .map_or(HOME, |target| target.as_str());
-            self.get(room, target, head.uri.query(), &head.headers)
-                .await
+            self.get(route, &head).await
         } else if head.method == Method::POST {
-            self.post(room, &head.headers, body).await
+            self.post(route, &head.headers, body).await
         } else {
             Err(Refusal::MethodNotAllowed("GET, HEAD, POST"))
         }
     }
 
-    async fn get(
-        &self,
-        room: Room,
-        target: &str,
-        query: Option<&str>,
-        headers: &HeaderMap,
-    ) -> Result<Answer, Refusal> {
-        let fields = Fields::of_query(query);
-        let session = self.access.session(headers, Instant::now());
-        let session = match (room, session) {
-            (Room::SignIn, Some(_)) => return Ok(see_other(HOME)),
-            (Room::SignIn, None) => return Ok(login::ask(fields.get("next"), false)),
-            // A stream has no use for the page that asks for the token.
-            (Room::Numbers | Room::Tail, None) => return Err(Refusal::SignedOut),
+    async fn get(&self, route: Route, head: &Parts) -> Result<Answer, Refusal> {
+        let fields = Fields::of_query(head.uri.query());
+        let session = match (route, self.access.session(&head.headers, Instant::now())) {
+            (Route::SignIn, Some(_)) => return Ok(see_other(HOME)),
+            (Route::SignIn, None) => return Ok(login::ask(fields.get("next"), false)),
             (_, Some(session)) => session,
+            // A stream has no use for the page that asks for the token.
+            (Route::Numbers | Route::Tail, None) => return Err(Refusal::SignedOut),
             (_, None) => {
-                let next = Some(target).filter(|target| *target != HOME);
+                let next = head.uri.path_and_query().map(|target| target.as_str());
+                let next = next.filter(|next| *next != HOME);
                 return Ok(see_other(&form::address("/login", &[("next", next)])));
             }
         };
-        let csrf = session.csrf.as_str();
-        let shown = match room {
-            Room::Overview => overview::page(&self.board.borrow().clone(), csrf),
-            Room::Numbers => {
-                return Ok(stream::numbers(
-                    self.line()?,
-                    self.board.subscribe(),
-                    headers,
-                ));
+        let shown = self.show(route, &head.headers, &fields, &session.csrf);
+        let shown = shown.await;
+        Ok(shown.unwrap_or_else(|refusal| refusal.answer_in(route.room(), &session.csrf)))
+    }
+
+    /// What is to be seen, for who is signed in.
+    async fn show(
+        &self,
+        route: Route,
+        headers: &HeaderMap,
+        fields: &Fields,
+        csrf: &str,
+    ) -> Result<Answer, Refusal> {
+        let shown = match route {
+            Route::Overview => overview::page(&self.board.borrow().clone(), csrf),
+            Route::Numbers => {
+                let boards = self.board.subscribe();
+                return Ok(stream::numbers(self.line()?, boards, headers));
             }
-            Room::Tail => {
-                let search = events::Search::of(&fields);
-                return Ok(stream::tail(self.line()?, self.reader.clone(), search));
+            Route::Tail => {
+                let reader = self.reader.clone();
+                return Ok(tail::tail(self.line()?, reader, fields, headers));
             }
-            Room::Events => events::page(&self.reader, &fields, csrf).await?,
-            Room::Event => event::page(&self.reader, &self.shelf, &fields, csrf).await?,
-            Room::DeadLetters => {
-                let unrouted = self
-                    .board
-                    .borrow()
-                    .stock()
-                    .map_or(0, |stock| stock.unrouted);
-                letters::page(&self.shelf, &fields, unrouted, csrf).await?
+            Route::Events => events::page(&self.reader, fields, csrf).await?,
+            Route::Event => event::page(&self.reader, &self.shelf, fields, csrf).await?,
+            Route::DeadLetters => {
+                let stock = self.board.borrow().stock();
+                let unrouted = stock.map_or(0, |stock| stock.unrouted);
+                letters::page(&self.shelf, fields, unrouted, csrf).await?
             }
-            Room::Letter => letters::letter(&self.shelf, &fields, false, csrf).await?,
-            Room::Plan => deed::plan(&self.shelf, &fields, csrf).await?,
-            Room::Users => {
-                let can_fetch = self.clerk.is_some();
-                users::page(&self.reader, can_fetch, &fields, csrf).await?
-            }
-            Room::SignIn
-            | Room::SignOut
-            | Room::Body
-            | Room::Replay
-            | Room::Discard
-            | Room::FindUser
-            | Room::FetchUser => return Err(Refusal::MethodNotAllowed("POST")),
+            Route::Letter => letters::letter(&self.shelf, fields, false, csrf).await?,
+            Route::Plan => deed::plan(&self.shelf, fields, csrf).await?,
+            Route::Users => users::page(&self.reader, self.clerk.is_some(), fields, csrf).await?,
+            Route::SignIn
+            | Route::SignOut
+            | Route::Body
+            | Route::Replay
+            | Route::Discard
+            | Route::FindUser
+            | Route::FetchUser => return Err(Refusal::MethodNotAllowed("POST")),
         };
         Ok(page(StatusCode::OK, shown))
     }
 
     async fn post(
         &self,
-        room: Room,
+        route: Route,
         headers: &HeaderMap,
         body: Incoming,
     ) -> Result<Answer, Refusal> {
@@ -216,32 +189,44 @@ impl Inner {
         if asker::is_foreign(headers) {
             return Err(Refusal::Foreign);
         }
-        if room == Room::SignIn {
+        if route == Route::SignIn {
             return login::enter(&self.access, headers, &fields);
         }
         let session = self.access.session(headers, Instant::now());
         let made = |session: &Session| session.made(fields.get("csrf").unwrap_or_default());
         let session = session.filter(made).ok_or(Refusal::Foreign)?;
-        match room {
-            Room::SignOut => Ok(login::leave(&self.access, headers)),
-            Room::Body => {
-                let shown = letters::letter(&self.shelf, &fields, true, &session.csrf).await?;
+        let done = self.act(route, headers, &fields, &session.csrf).await;
+        Ok(done.unwrap_or_else(|refusal| refusal.answer_in(route.room(), &session.csrf)))
+    }
+
+    /// What is to be done, for a form of ours.
+    async fn act(
+        &self,
+        route: Route,
+        headers: &HeaderMap,
+        fields: &Fields,
+        csrf: &str,
+    ) -> Result<Answer, Refusal> {
+        match route {
+            Route::SignOut => Ok(login::leave(&self.access, headers)),
+            Route::Body => {
+                let shown = letters::letter(&self.shelf, fields, true, csrf).await?;
                 Ok(page(StatusCode::OK, shown))
             }
-            Room::Replay => deed::carry_out(&self.shelf, &fields, Deed::Replay).await,
-            Room::Discard => deed::carry_out(&self.shelf, &fields, Deed::Discard).await,
-            Room::FindUser => users::find(&self.reader, &fields, &session.csrf).await,
-            Room::FetchUser => users::fetch(&self.reader, self.clerk.as_ref(), &fields).await,
-            Room::Overview
-            | Room::Numbers
-            | Room::SignIn
-            | Room::Events
-            | Room::Tail
-            | Room::Event
-            | Room::DeadLetters
-            | Room::Letter
-            | Room::Plan
-            | Room::Users => Err(Refusal::MethodNotAllowed("GET, HEAD")),
+            Route::Replay => deed::carry_out(&self.shelf, fields, Deed::Replay).await,
+            Route::Discard => deed::carry_out(&self.shelf, fields, Deed::Discard).await,
+            Route::FindUser => users::find(&self.reader, fields, csrf).await,
+            Route::FetchUser => users::fetch(&self.reader, self.clerk.as_ref(), fields).await,
+            Route::Overview
+            | Route::Numbers
+            | Route::SignIn
+            | Route::Events
+            | Route::Tail
+            | Route::Event
+            | Route::DeadLetters
+            | Route::Letter
+            | Route::Plan
+            | Route::Users => Err(Refusal::MethodNotAllowed("GET, HEAD")),
         }
     }
 
@@ -257,26 +242,4 @@ impl Inner {
 
 pub(crate) fn places() -> Semaphore {
     Semaphore::new(MAX_IN_FLIGHT)
-}
-
-fn room(path: &str) -> Option<Room> {
-    Some(match path {
-        "" | "/" => Room::Overview,
-        "/stream" => Room::Numbers,
-        "/login" => Room::SignIn,
-        "/logout" => Room::SignOut,
-        "/events" => Room::Events,
-        "/events/stream" => Room::Tail,
-        "/event" => Room::Event,
-        "/dead-letters" => Room::DeadLetters,
-        "/dead-letters/letter" => Room::Letter,
-        "/dead-letters/body" => Room::Body,
-        "/dead-letters/plan" => Room::Plan,
-        "/dead-letters/replay" => Room::Replay,
-        "/dead-letters/discard" => Room::Discard,
-        "/users" => Room::Users,
-        "/users/find" => Room::FindUser,
-        "/users/fetch" => Room::FetchUser,
-        _ => return None,
-    })
 }

@@ -1,55 +1,37 @@
 //! The parked letters: looked through, shown, replayed, discarded.
 //!
 //! A walk takes every letter in hand for a moment, so there is one at a time, and none by itself:
-//! only when somebody asks. It goes on when the page that asked for it has been answered.
+//! only when somebody asks. Once begun it goes on, also when the page that asked for it has been
+//! answered; one that could not begin in time is forgotten with its page.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use clerk_sync_pipeline::{
     EventId,
-    queue::parked::{Interrupted, Letter, Place, Tally},
+    queue::parked::{Interrupted, Letter, Place},
 };
-use tokio::time::{Instant, timeout};
+use tokio::{
+    sync::OwnedMutexGuard,
+    time::{Instant, timeout_at},
+};
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    errand::{Body, Carry, Count, Find, Inventory, Look, Parking, Which},
+    errand::{Body, Carry, Count, Find, Look, Parking, Which},
+    inventory::Inventory,
+    plans::{Deed, Plan, Plans},
     refusal::Refusal,
 };
 
-/// How long a page waits for a walk.
+/// How long a page waits for a walk, with those before it.
 const PATIENCE: Duration = Duration::from_secs(7);
 /// How long a look is good for.
 const FRESH: Duration = Duration::from_secs(10);
-/// How long somebody may think before a deed, and how many may think at once.
-const PLAN_LASTS: Duration = Duration::from_secs(15 * 60);
-const MOST_PLANS: usize = 32;
-
-/// What can be done to letters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Deed {
-    Replay,
-    Discard,
-}
-
-/// A deed that somebody thinks about: exactly these letters, however many come meanwhile.
-#[derive(Clone, Debug)]
-pub(crate) struct Plan {
-    pub(crate) deed: Deed,
-    pub(crate) place: Place,
-    pub(crate) which: Which,
-    pub(crate) ids: Arc<HashSet<String>>,
-    pub(crate) tally: Tally,
-    /// Letters that are meant too, and too many for one deed.
-    pub(crate) left_out: u64,
-    made_at: Instant,
-}
 
 /// Parked letters, for the pages. Cloning shares it.
 #[derive(Clone)]
@@ -58,17 +40,23 @@ pub(crate) struct Shelf(Arc<Inner>);
 struct Inner {
     parking: Parking,
     /// Held by the one who walks.
-    desk: tokio::sync::Mutex<()>,
+    desk: Arc<tokio::sync::Mutex<()>>,
     seen: Mutex<HashMap<bool, (Instant, Arc<Inventory>)>>,
-    plans: Mutex<HashMap<String, Plan>>,
+    plans: Mutex<Plans>,
     tasks: TaskTracker,
+}
+
+/// The right to walk, and how long the page waits for the end.
+struct Turn {
+    desk: OwnedMutexGuard<()>,
+    until: Instant,
 }
 
 impl Shelf {
     pub(crate) fn new(parking: Parking) -> Self {
         Self(Arc::new(Inner {
             parking,
-            desk: tokio::sync::Mutex::default(),
+            desk: Arc::default(),
             seen: Mutex::default(),
             plans: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -83,31 +71,45 @@ impl Shelf {
 
     /// What there is in a place, seen a few seconds ago at most.
     pub(crate) async fn look(&self, place: Place) -> Result<Arc<Inventory>, Refusal> {
-        let key = place == Place::Dead;
-        let fresh = |seen: &(Instant, Arc<Inventory>)| seen.0.elapsed() < FRESH;
-        if let Some((_, seen)) = lock(&self.0.seen).get(&key).filter(|seen| fresh(seen)) {
-            return Ok(seen.clone());
+        if let Some(seen) = self.seen(place) {
+            return Ok(seen);
         }
-        let shelf = self.clone();
-        let look = self.soon(async move {
-            let inventory = Arc::new(shelf.0.parking.run(Look(place)).await?);
-            lock(&shelf.0.seen).insert(key, (Instant::now(), inventory.clone()));
-            Ok(inventory)
-        });
-        look.await
+        let turn = self.turn().await?;
+        // Whoever had the turn before may have looked.
+        match self.seen(place) {
+            Some(seen) => Ok(seen),
+            None => self.look_now(turn, place).await,
+        }
     }
 
-    /// A letter; an event that came twice may be there twice.
+    /// The letters of an event: it may be there twice, if it came twice.
     pub(crate) async fn letters(&self, place: Place, id: &str) -> Result<Vec<Letter>, Refusal> {
-        let (shelf, which) = (self.clone(), Which::Id(id.to_owned()));
-        let find = self.soon(async move { shelf.0.parking.run(Find(place, which)).await });
+        let known = self.seen(place).map(|seen| seen.of_event(id));
+        if let Some(known) = known.filter(|known| !known.is_empty()) {
+            return Ok(known);
+        }
+        // It may have come since; and another page has a use for what is seen on the way.
+        let turn = self.turn().await?;
+        let seen = self.look_now(turn, place).await?;
+        let found = seen.of_event(id);
+        if !found.is_empty() || seen.is_whole() {
+            return Ok(found);
+        }
+        let (shelf, turn, id) = (self.clone(), self.turn().await?, id.to_owned());
+        let find = self.walk(
+            turn,
+            async move { shelf.0.parking.run(Find(place, id)).await },
+        );
         find.await
     }
 
     /// The body of a letter.
     pub(crate) async fn body(&self, place: Place, id: EventId) -> Result<Option<Bytes>, Refusal> {
-        let shelf = self.clone();
-        let body = self.soon(async move { shelf.0.parking.run(Body(place, id)).await });
+        let (shelf, turn) = (self.clone(), self.turn().await?);
+        let body = self.walk(
+            turn,
+            async move { shelf.0.parking.run(Body(place, id)).await },
+        );
         body.await
     }
 
@@ -118,10 +120,11 @@ impl Shelf {
         place: Place,
         which: Which,
     ) -> Result<(String, Plan), Refusal> {
-        let (shelf, wanted) = (self.clone(), which.clone());
-        let counted = self.soon(async move { shelf.0.parking.run(Count(place, wanted)).await });
-        let (tally, ids, left_out) = counted.await?;
-        let now = Instant::now();
+        let (shelf, turn, wanted) = (self.clone(), self.turn().await?, which.clone());
+        let count = self.walk(turn, async move {
+            shelf.0.parking.run(Count(place, wanted)).await
+        });
+        let (tally, ids, left_out) = count.await?;
         let plan = Plan {
             deed,
             place,
@@ -129,47 +132,72 @@ impl Shelf {
             ids: Arc::new(ids),
             tally,
             left_out,
-            made_at: now,
         };
-        let name = BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>());
-        let mut plans = lock(&self.0.plans);
-        plans.retain(|_, plan| now.duration_since(plan.made_at) < PLAN_LASTS);
-        if plans.len() >= MOST_PLANS {
-            return Err(Refusal::Overloaded);
-        }
-        plans.insert(name.clone(), plan.clone());
+        let name = lock(&self.0.plans).keep(plan.clone(), Instant::now());
         Ok((name, plan))
     }
 
-    /// Takes a plan, so that it is done once.
-    pub(crate) fn take_plan(&self, name: &str) -> Option<Plan> {
-        let plan = lock(&self.0.plans).remove(name);
-        plan.filter(|plan| plan.made_at.elapsed() < PLAN_LASTS)
-    }
-
-    /// Does it; returns to how many letters. Those that others have moved since are left out.
-    pub(crate) async fn carry_out(&self, plan: Plan) -> Result<u64, Refusal> {
-        let shelf = self.clone();
-        let done = self.soon(async move {
-            let result = shelf.0.parking.run(Carry(plan.clone())).await;
+    /// Does what was planned, once; returns where, and to how many letters: those that others have
+    /// moved since are left out. `None` where there is no such plan.
+    pub(crate) async fn carry_out(
+        &self,
+        name: &str,
+        deed: Deed,
+    ) -> Result<Option<(Place, u64)>, Refusal> {
+        // First, so that the plan is still there when there is no turn.
+        let turn = self.turn().await?;
+        let Some(plan) = lock(&self.0.plans).take(name, deed, Instant::now()) else {
+            return Ok(None);
+        };
+        let (shelf, place) = (self.clone(), plan.place);
+        let carry = self.walk(turn, async move {
+            let result = shelf.0.parking.run(Carry(plan)).await;
             lock(&shelf.0.seen).clear();
-            tell(&plan, &result);
+            tell(deed, &result);
             result
         });
-        done.await
+        Ok(Some((place, carry.await?)))
     }
 
-    /// Has something done at the desk, when it is free; the page waits for some seconds.
-    async fn soon<T: Send + 'static>(
+    /// What was seen in a place, if it is fresh.
+    fn seen(&self, place: Place) -> Option<Arc<Inventory>> {
+        let seen = lock(&self.0.seen).get(&(place == Place::Dead)).cloned();
+        let (_, seen) = seen.filter(|(at, _)| at.elapsed() < FRESH)?;
+        Some(seen)
+    }
+
+    async fn look_now(&self, turn: Turn, place: Place) -> Result<Arc<Inventory>, Refusal> {
+        let shelf = self.clone();
+        let look = self.walk(turn, async move {
+            let seen = Arc::new(shelf.0.parking.run(Look(place)).await?);
+            let now = (Instant::now(), seen.clone());
+            lock(&shelf.0.seen).insert(place == Place::Dead, now);
+            Ok(seen)
+        });
+        look.await
+    }
+
+    /// Waits for the desk. A page that is given up takes its turn with it: impatience makes no
+    /// queue of walks.
+    async fn turn(&self) -> Result<Turn, Refusal> {
+        let until = Instant::now() + PATIENCE;
+        let desk = timeout_at(until, self.0.desk.clone().lock_owned()).await;
+        let desk = desk.map_err(|_| Refusal::Busy)?;
+        Ok(Turn { desk, until })
+    }
+
+    /// Walks to the end; the page waits for some seconds.
+    async fn walk<T: Send + 'static>(
         &self,
+        turn: Turn,
         work: impl Future<Output = Result<T, Interrupted>> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let shelf = self.clone();
+        let Turn { desk, until } = turn;
         let task = self.0.tasks.spawn(async move {
-            let _desk = shelf.0.desk.lock().await;
+            let _desk = desk;
             work.await
         });
-        match timeout(PATIENCE, task).await {
+        match timeout_at(until, task).await {
             Ok(Ok(Ok(done))) => Ok(done),
             Ok(Ok(Err(error))) => Err(interrupted(&error)),
             // It is not cancelled, so it only fails with a bug of ours.
@@ -180,8 +208,8 @@ impl Shelf {
 }
 
 /// A deed is a process event; nothing of a letter's body is told.
-fn tell(plan: &Plan, result: &Result<u64, Interrupted>) {
-    let action = match plan.deed {
+fn tell(deed: Deed, result: &Result<u64, Interrupted>) {
+    let action = match deed {
         Deed::Replay => "replay",
         Deed::Discard => "discard",
     };
@@ -204,4 +232,24 @@ fn interrupted(error: &Interrupted) -> Refusal {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_impatient_person_makes_no_queue_of_walks() {
+        let shelf = Shelf::new(Parking::File("/nowhere".into()));
+        let desk = shelf.0.desk.clone().lock_owned().await;
+        for _ in 0..5 {
+            let refused = shelf.look(Place::Dead).await.unwrap_err();
+            assert!(matches!(refused, Refusal::Busy), "{refused}");
+        }
+        assert!(shelf.0.tasks.is_empty(), "nothing waits for the desk");
+        drop(desk);
+        // Its turn has come: there is no file.
+        let refused = shelf.look(Place::Dead).await.unwrap_err();
+        assert!(matches!(refused, Refusal::Unavailable(_)), "{refused}");
+    }
 }

@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use clerk_sync_entity::processed_events::{self, Row};
 use clerk_sync_pipeline::telemetry::Metrics;
 use futures_util::future::join_all;
@@ -17,9 +16,12 @@ use crate::{
 
 /// Longest wait for the metrics of another process, and their greatest size.
 const SCRAPE_WITHIN: Duration = Duration::from_secs(3);
-const MAX_METRICS: u64 = 4 << 20;
+const MAX_METRICS: usize = 4 << 20;
 /// The ledger is read up to this long ago: a row is there only after its commit.
 const SETTLED_AFTER: chrono::TimeDelta = chrono::TimeDelta::seconds(3);
+/// Most that is counted at once: a database that has been away, or is slow, is not asked for more
+/// each time.
+const LONGEST: chrono::TimeDelta = chrono::TimeDelta::minutes(2);
 /// Most rows whose latency is looked at each time.
 const LATENCIES_OF: u64 = 2000;
 
@@ -95,7 +97,8 @@ impl Source {
             Self::Scraped { client, targets } => scrape(client, targets).await,
             Self::Ledger { reader, up_to } => {
                 let to = now() - SETTLED_AFTER;
-                match ledger(reader, *up_to, to).await {
+                let from = (*up_to).max(to - LONGEST);
+                match ledger(reader, from, to).await {
                     Ok(look) => {
                         *up_to = to;
                         look
@@ -130,15 +133,15 @@ async fn scrape(client: &reqwest::Client, targets: &mut [(Url, Target)]) -> Look
 async fn text(client: &reqwest::Client, url: &Url) -> Result<String, String> {
     let cause = |error: reqwest::Error| error.without_url().to_string();
     let answer = client.get(url.clone()).send().await.map_err(cause)?;
-    let answer = answer.error_for_status().map_err(cause)?;
-    if answer
-        .content_length()
-        .is_some_and(|length| length > MAX_METRICS)
-    {
-        return Err("they are too long".to_owned());
+    let mut answer = answer.error_for_status().map_err(cause)?;
+    let mut text = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(cause)? {
+        if text.len() + chunk.len() > MAX_METRICS {
+            return Err("they are too long".to_owned());
+        }
+        text.extend_from_slice(&chunk);
     }
-    let bytes: Bytes = answer.bytes().await.map_err(cause)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// An address without what may be secret in it.

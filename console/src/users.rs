@@ -92,8 +92,9 @@ pub(crate) async fn fetch(
     clerk: Option<&Clerk>,
     fields: &Fields,
 ) -> Result<Answer, Refusal> {
-    let id = fields.get("id").unwrap_or_default();
     let clerk = clerk.ok_or(Refusal::NoSuchPath)?;
+    let id = fields.get("id").filter(|id| is_id(id));
+    let id = id.ok_or_else(|| Refusal::NotFound("That is no id of a user.".to_owned()))?;
     let instance = match &clerk.instance {
         Some(instance) => Some(instance.clone()),
         None => remembered(reader).await?,
@@ -117,6 +118,12 @@ pub(crate) async fn fetch(
     tracing::info!(user.id = id, outcome, "a user was fetched from the console");
     let parameters = [("q", Some(id)), ("fetched", Some(outcome))];
     Ok(see_other(&form::address("/users", &parameters)))
+}
+
+/// Whether it can be an id of Clerk's: it is asked for, and logged. An address is not.
+pub(crate) fn is_id(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    !text.is_empty() && text.len() <= 255 && text.bytes().all(plain)
 }
 
 /// The instance that the rows are known to be of.
@@ -202,5 +209,24 @@ fn fetched(outcome: Option<&str>) -> Markup {
         ),
         reason => ("bad", crate::advice::cure(reason)),
     };
-    html! { p class={ "notice " (kind) } role="status" { (text) } }
+    html! { p class={ "notice " (kind) } role="status" tabindex="-1" autofocus { (text) } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_no_id() {
+        assert!(is_id("user_2b3CdEfGhIjKlMnOpQrStUvWxYz"));
+        for text in [
+            "",
+            "a@b.example",
+            "../organizations",
+            "user_a\n",
+            &"u".repeat(256),
+        ] {
+            assert!(!is_id(text), "{text}");
+        }
+    }
 }
