@@ -80,6 +80,72 @@ inWindow('the overview: numbers, charts and the verdict go on by themselves', as
   await accessible(page, 'the overview')
 })
 
+inWindow('the charts: round moments of the clock, whole counts, and nothing cut off', async ({ page }) => {
+  for (const width of [1440, 390]) {
+    await page.setViewportSize({ width, height: 900 })
+    await page.waitForFunction(() => document.querySelectorAll('.tick.time').length >= 8)
+    const charts = await page.locator('[data-chart]').evaluateAll((figures) =>
+      figures.map((figure) => {
+        const drawing = figure.querySelector('svg').getBoundingClientRect()
+        const boxes = (selector) =>
+          [...figure.querySelectorAll(selector)].map((tick) => {
+            const { left, right } = tick.getBoundingClientRect()
+            return { text: tick.textContent, left: left - drawing.left, right: drawing.right - right, from: left, to: right }
+          })
+        return { name: figure.dataset.chart, times: boxes('.tick.time'), values: boxes('.tick:not(.time)') }
+      }),
+    )
+    for (const { name, times, values } of charts) {
+      const where = `${name}, ${width}: ${JSON.stringify(times)}`
+      for (const { text } of times) assert.match(text, /^([01]\d|2[0-3]):[0-5]\d$/, where)
+      for (const { left, right } of [...times, ...values]) assert.ok(left >= 0 && right >= 0, where)
+      for (const [place, time] of times.entries()) if (place > 0) assert.ok(time.from >= times[place - 1].to + 8, where)
+      if (['queue', 'failures'].includes(name)) for (const { text } of values) assert.match(text, /^\d+$/, name)
+    }
+  }
+})
+
+inWindow('a window that nobody sees lets go, and misses nothing', async ({ page, at }) => {
+  const id = newId()
+  await site.event('user.created', user(id))
+  let streams = 0
+  page.on('request', (request) => (streams += request.url().includes('/events/stream') ? 1 : 0))
+  await at(`/console/events?user=${id}`)
+  await page.locator('#rows tr').first().waitFor()
+  assert.equal(streams, 1)
+  const see = (hidden) =>
+    page.evaluate((hidden) => {
+      Object.defineProperty(document, 'hidden', { value: hidden, configurable: true })
+      document.dispatchEvent(new Event('visibilitychange'))
+    }, hidden)
+  await see(true)
+  const { id: missed } = await site.event('user.updated', user(id))
+  // Longer than a look goes back.
+  await page.waitForTimeout(15_000)
+  assert.equal(await page.getByRole('link', { name: missed }).count(), 0)
+  assert.equal(streams, 1, 'it does not come again')
+  await see(false)
+  await page.getByRole('link', { name: missed }).waitFor()
+})
+
+inWindow('the ledger stands still under a pointer that moves, and goes on', async ({ page, at }) => {
+  await at('/console/events')
+  await page.locator('#rows tr').nth(5).waitFor()
+  await page.getByRole('button', { name: /^Live$/ }).waitFor()
+  const first = () => page.locator('#rows tr').first().locator('td').last().innerText()
+  await page.locator('#rows tr').nth(3).hover()
+  const before = await first()
+  const until = Date.now() + 5000
+  while (Date.now() < until) {
+    await page.mouse.move(400 + (Date.now() % 7), 400)
+    await page.waitForTimeout(200)
+    assert.equal(await first(), before, 'it moved')
+  }
+  await page.getByRole('button', { name: /^Live, \d+ new$/ }).waitFor()
+  await page.waitForFunction((before) => document.querySelector('#rows tr td:last-child').innerText !== before, before)
+  await page.getByRole('button', { name: /^Live$/ }).waitFor()
+})
+
 inWindow('by the keyboard: the first stop skips to the content, and every link is reached', async ({ page, at }) => {
   await at('/console')
   await page.keyboard.press('Tab')
@@ -157,6 +223,7 @@ inWindow('dead letters: one opened, one and a group replayed, one discarded', as
   await accessible(page, 'the question')
   await page.getByRole('button', { name: 'Replay 1 event' }).click()
   await page.getByRole('status').getByText('1 event replayed').waitFor()
+  assert.match(await page.evaluate(() => document.activeElement.textContent), /1 event replayed/, 'a reader of the screen begins there')
 
   await page.waitForTimeout(1500)
   await at('/console/dead-letters/plan?do=replay&code=missing_email')
@@ -236,11 +303,14 @@ inWindow(
   { viewport: { width: 360, height: 740 }, hasTouch: true, isMobile: true },
 )
 
-test('a session that has ended is told, and can begin again', async () => {
+test('a server that is gone is told; a session that has ended too, and can begin again', async () => {
   const window = await open(browser, site)
   await signIn(window)
   await window.page.locator('#live').waitFor()
   await site.process.stop()
+  // No green light stays on.
+  await window.page.locator('#verdict[data-level=lost]').getByText('No answer').waitFor()
+  assert.ok(await window.page.locator('#live').isHidden())
   await site.up()
   await window.page.getByRole('alert').getByRole('link', { name: 'Sign in again' }).click()
   await signIn(window)

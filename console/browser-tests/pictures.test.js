@@ -41,7 +41,32 @@ after(async () => {
   await site?.stop()
 })
 
-const sizes = { wide: { width: 1280, height: 860 }, narrow: { width: 360, height: 740 } }
+const sizes = { wide: { width: 1440, height: 900 }, narrow: { width: 390, height: 844 } }
+
+/** An hour as it might have been, with a disturbance and a gap: nobody waits for a real one. */
+async function hour(window) {
+  const { page, at } = window
+  await page.route('**/console/stream', async (route) => {
+    const now = Date.now()
+    const points = []
+    for (let n = 0; n < 720; n += 1) {
+      if (n > 300 && n < 330) continue
+      const wave = 180 + 60 * Math.sin(n / 60) + 12 * Math.sin(n / 7)
+      const bad = n > 480 && n < 560
+      points.push({
+        n, at: now - (719 - n) * 5000, received: wave, handled: bad ? wave * 0.4 : wave,
+        waiting: bad ? Math.round((n - 480) * 110) : Math.round(3 + 3 * Math.sin(n / 3)), delayed: bad ? 40 + (n % 9) : 0,
+        p50: bad ? 1.4 : 0.018 + 0.004 * Math.sin(n / 20), p99: bad ? 4.6 : 0.09 + 0.03 * Math.sin(n / 11),
+        retried: bad ? 140 + (n % 30) : n % 200 < 12 ? 3 : 0, dead: n > 505 && n < 517 ? 7 : 0, refused: n > 100 && n < 112 ? 4 : 0,
+      })
+    }
+    const news = { level: 'well', word: 'All is well', verdict: '<p class="word"><span class="sign"></span>All is well</p><p>Events come in and are applied; nothing waits for a person.</p>', now: { success: '99.98 %', rate: '214', queue: '4', latency: '18 ms' }, notes: {} }
+    const body = `retry: 60000\ndata: ${JSON.stringify({ whole: true, points, news })}\n\n`
+    await route.fulfill({ contentType: 'text/event-stream', body })
+  })
+  await at('/console')
+  await page.waitForFunction(() => document.querySelectorAll('path.line').length >= 8)
+}
 
 for (const colorScheme of ['light', 'dark']) {
   for (const [size, viewport] of Object.entries(sizes)) {
@@ -77,6 +102,9 @@ for (const colorScheme of ['light', 'dark']) {
       await page.locator('pre').waitFor()
       await accessible(page, `a body, ${colorScheme}, ${size}`)
       await page.screenshot({ path: join(pictures, `body-${colorScheme}-${size}.png`), fullPage: true })
+      await hour(window)
+      await fits(page, `an hour, ${size}`)
+      await page.screenshot({ path: join(pictures, `hour-${colorScheme}-${size}.png`), fullPage: true })
       await window.context.close()
     })
   }

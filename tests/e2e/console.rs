@@ -22,6 +22,8 @@ use crate::{
 use browser::{Browser, TOKEN, form, hidden, sent};
 
 mod browser;
+mod tail;
+mod text;
 
 on_both_queues! {
     the_overview_goes_on_by_itself
@@ -402,7 +404,12 @@ async fn the_ledger_is_searched_page_by_page_and_watched(on: On) {
     for part in ["Tried, and given up", "missing_email", "Open the letter"] {
         assert!(why.contains(part), "{part}: {why}");
     }
-    assert_eq!(browser.get("/console/event?id=msg_none").await.status, 404);
+    let unknown = browser.get("/console/event?id=msg_none").await;
+    assert_eq!(unknown.status, 404);
+    assert!(
+        unknown.text.contains("aria-label=\"Pages\""),
+        "a way leads on"
+    );
 
     let mut tail = browser
         .stream("/console/events/stream?outcome=updated", None)
@@ -551,6 +558,13 @@ async fn a_user_is_looked_up_and_fetched(on: On) {
         .await;
     assert_eq!(nobody.status, 200);
     assert!(nobody.text.contains("Nobody has this address"));
+
+    let address = [("id", "maren@harbour-labs.example")];
+    let not_asked = browser.act("/console/users/fetch", &address).await;
+    assert_eq!(
+        not_asked.status, 404,
+        "an address is neither asked for nor logged"
+    );
 
     // Who is gone at Clerk is taken away only where the key is of the rows' instance.
     clerk.remove(&id);
