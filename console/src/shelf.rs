@@ -120,21 +120,36 @@ impl Shelf {
         place: Place,
         which: Which,
     ) -> Result<(String, Plan), Refusal> {
-        let (shelf, turn, wanted) = (self.clone(), self.turn().await?, which.clone());
+        // One whose page was given up before it was counted: who asks again has it at once.
+        if let Some(found) = self.unseen_plan(deed, place, &which) {
+            return Ok(found);
+        }
+        let turn = self.turn().await?;
+        if let Some(found) = self.unseen_plan(deed, place, &which) {
+            return Ok(found);
+        }
+        let shelf = self.clone();
         let count = self.walk(turn, async move {
-            shelf.0.parking.run(Count(place, wanted)).await
+            let counted = shelf.0.parking.run(Count(place, which.clone())).await?;
+            let (tally, ids, left_out) = counted;
+            let plan = Plan {
+                deed,
+                place,
+                which,
+                ids: Arc::new(ids),
+                tally,
+                left_out,
+            };
+            let name = lock(&shelf.0.plans).keep(plan.clone(), Instant::now());
+            Ok((name, plan))
         });
-        let (tally, ids, left_out) = count.await?;
-        let plan = Plan {
-            deed,
-            place,
-            which,
-            ids: Arc::new(ids),
-            tally,
-            left_out,
-        };
-        let name = lock(&self.0.plans).keep(plan.clone(), Instant::now());
+        let (name, plan) = count.await?;
+        lock(&self.0.plans).see(&name);
         Ok((name, plan))
+    }
+
+    fn unseen_plan(&self, deed: Deed, place: Place, which: &Which) -> Option<(String, Plan)> {
+        lock(&self.0.plans).unseen(deed, place, which, Instant::now())
     }
 
     /// Does what was planned, once; returns where, and to how many letters: those that others have
