@@ -34,14 +34,16 @@ pub(crate) struct Line {
     pub(crate) run: Arc<str>,
 }
 
-/// The overview's numbers: all of the last hour first, then each sample.
+/// The overview's numbers: all of the last hour first, as soon as there are any, then each sample.
 pub(crate) fn numbers(
     line: Line,
     mut boards: watch::Receiver<Arc<Board>>,
     headers: &HeaderMap,
 ) -> Answer {
     let seen = last_seen(headers, &line.run);
-    boards.mark_changed();
+    if boards.borrow().newest().is_some() {
+        boards.mark_changed();
+    }
     let state = (line, boards, seen, Instant::now() + LASTS);
     let events = stream::unfold(state, |(line, mut boards, seen, ends)| async move {
         tokio::select! {
