@@ -38,10 +38,14 @@ impl Asked {
         }
     }
 
-    /// Asked for on the next day.
-    pub(super) fn next_day(mut self) -> Self {
-        self.asked_at.0 += DAY;
-        self
+    /// Asked a day after the last of these events was sent. A session's may be sent long after its
+    /// user's last change, and an answer older than what is known mends nothing.
+    pub(super) fn long_after(events: &[Event]) -> Self {
+        let last_sent = events.iter().map(Event::occurred_at).max();
+        Self {
+            asked_at: Millis(last_sent.unwrap_or_default() + DAY),
+            ..Self::after(events)
+        }
     }
 
     pub(super) fn snapshots(&self) -> Vec<Snapshot<'_>> {

@@ -123,7 +123,7 @@ impl Receiver {
 
     /// Applies what Clerk says in the end, when somebody has asked it long after.
     pub(super) async fn mend(&self, story: &Story) -> Result<Vec<SnapshotOutcome>, TestCaseError> {
-        let asked = Asked::after(&story.history.events).next_day();
+        let asked = Asked::long_after(&story.history.events);
         let applied = self.projection.apply_snapshots(&asked.snapshots()).await;
         applied.map_err(fails)
     }
