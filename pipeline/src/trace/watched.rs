@@ -60,16 +60,16 @@ impl<E: SpanExporter> SpanExporter for Watched<E> {
         let spans = batch.len();
         let sent = self.exporter.export(batch).await;
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
-        let cause = sent.as_ref().err().map(ToString::to_string);
+        let error = sent.as_ref().err().map(ToString::to_string);
         match outage.next(spans, sent.is_ok()) {
             None => {}
             Some(News::Begins) => {
                 tracing::warn!(
-                    cause,
+                    error,
                     "the collector takes no traces; until it does, they are lost"
                 );
             }
-            Some(News::GoesOn) => tracing::debug!(cause, "the collector still takes no traces"),
+            Some(News::GoesOn) => tracing::debug!(error, "the collector still takes no traces"),
             Some(News::IsOver { lost }) => {
                 tracing::info!(lost, "the collector takes traces again");
             }
