@@ -130,7 +130,7 @@ fn objects(objects: &[Object]) -> Vec<Line> {
         match &object.state {
             State::AsWanted | State::There | State::Hidden => {}
             State::Missing => {
-                lines.push(Line::problem(NAME, format!("{name} is not there"), SETUP))
+                lines.push(Line::problem(NAME, format!("{name} is not there"), SETUP));
             }
             // By its arguments alone it is not as wanted, but a policy may make it so.
             State::Lacks(arguments) => lines.push(Line::warning(
