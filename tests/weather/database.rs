@@ -78,7 +78,13 @@ pub(crate) async fn a_database_out_of_connections_is_waited_for() {
     let outage = outage(&["too many connections"]);
     site.db.limit_connections(Some(0)).await;
     sleep(Duration::from_secs(40)).await;
-    assert_eq!(pauses(&site), 2, "each lane handed back once");
+    // The second lane gets its first delivery when the first lane is full, so its patience may last
+    // longer than this.
+    let pauses = pauses(&site);
+    assert!(
+        (1..=2).contains(&pauses),
+        "a lane handed back once: {pauses} pauses"
+    );
     site.db.limit_connections(None).await;
     let outage = outage.over();
     site.shows(200).await;
