@@ -54,6 +54,15 @@ fn amqp_url() -> Url {
     url.parse().unwrap()
 }
 
+/// A connection that does not go through a queue's proxy.
+async fn channel() -> (Connection, Channel) {
+    let url = amqp_url();
+    let connection = Connection::connect(url.as_str(), ConnectionProperties::default());
+    let connection = connection.await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    (connection, channel)
+}
+
 /// Waits for all parts but that of the lanes, which are ready once somebody consumes.
 async fn ready(readiness: &Readiness) {
     within("connections", async {
@@ -129,10 +138,7 @@ impl Queue for RabbitMq {
     }
 
     async fn dead_letters(&mut self) -> Vec<DeadLetter> {
-        let url = amqp_url();
-        let connection = Connection::connect(url.as_str(), ConnectionProperties::default());
-        let connection = connection.await.unwrap();
-        let channel = connection.create_channel().await.unwrap();
+        let (connection, channel) = channel().await;
         let queue = self.server.topology.dead();
         let mut dead = Vec::new();
         while let Some(message) = channel
@@ -179,10 +185,7 @@ struct Observer {
 
 impl Observer {
     async fn new(exchange: &str, routing_keys: &[&str]) -> Self {
-        let url = amqp_url();
-        let connection = Connection::connect(url.as_str(), ConnectionProperties::default());
-        let connection = connection.await.unwrap();
-        let channel = connection.create_channel().await.unwrap();
+        let (connection, channel) = channel().await;
         let options = QueueDeclareOptions {
             exclusive: true,
             ..Default::default()
@@ -351,10 +354,7 @@ async fn a_lane_gets_nothing_before_the_one_before_it_is_full() {
 
 /// Waits until a queue has so many consumers.
 async fn consumers_of(queue: &str, wanted: u32) {
-    let url = amqp_url();
-    let connection = Connection::connect(url.as_str(), ConnectionProperties::default());
-    let connection = connection.await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
+    let (connection, channel) = channel().await;
     let options = QueueDeclareOptions {
         passive: true,
         ..Default::default()

@@ -8,7 +8,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::{NOBODY, Site, doctor};
+use super::{Diagnosis, NOBODY, Site, doctor};
 use crate::harness::{
     SOON,
     clerk::{Letter, deliver_all},
@@ -76,6 +76,20 @@ async fn a_queue_with_other_arguments_is_named_with_what_was_found_and_wanted() 
     queue.remove().await;
 }
 
+/// What it says where the queue of dead letters was declared by somebody else, with these arguments,
+/// which setup refuses.
+async fn of_dead_letters_declared(queue: &TestQueue, arguments: FieldTable) -> Diagnosis {
+    let dead = queue.server.topology.dead();
+    let (_connection, channel) = queue.channel().await;
+    let durable = QueueDeclareOptions::durable();
+    channel
+        .queue_declare(dead.as_str().into(), durable, arguments)
+        .await
+        .unwrap();
+    amqp::setup(&queue.server).await.unwrap_err();
+    doctor(&only(queue), &[]).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_argument_that_a_policy_may_give_is_a_warning() {
     let queue = TestQueue::bare("5s").await;
@@ -85,14 +99,7 @@ async fn an_argument_that_a_policy_may_give_is_a_warning() {
         AMQPValue::LongString("quorum".into()),
     );
     let dead = queue.server.topology.dead();
-    let (_connection, channel) = queue.channel().await;
-    let durable = QueueDeclareOptions::durable();
-    channel
-        .queue_declare(dead.as_str().into(), durable, quorum)
-        .await
-        .unwrap();
-    amqp::setup(&queue.server).await.unwrap_err();
-    let diagnosis = doctor(&only(&queue), &[]).await;
+    let diagnosis = of_dead_letters_declared(&queue, quorum).await;
     diagnosis.is(&["warning rabbitmq/topology", NO_WORKER, NO_FILE]);
     diagnosis.says(
         "rabbitmq/topology",
@@ -112,14 +119,7 @@ async fn a_queue_of_another_type_is_a_problem_whatever_else_it_lacks() {
     // No policy makes a quorum queue of it.
     let queue = TestQueue::bare("5s").await;
     let dead = queue.server.topology.dead();
-    let (_connection, channel) = queue.channel().await;
-    let durable = QueueDeclareOptions::durable();
-    channel
-        .queue_declare(dead.as_str().into(), durable, FieldTable::default())
-        .await
-        .unwrap();
-    amqp::setup(&queue.server).await.unwrap_err();
-    let diagnosis = doctor(&only(&queue), &[]).await;
+    let diagnosis = of_dead_letters_declared(&queue, FieldTable::default()).await;
     diagnosis.is(&["problem rabbitmq/topology", NO_WORKER, NO_FILE]);
     diagnosis.says(
         "rabbitmq/topology",
@@ -136,14 +136,7 @@ async fn what_differs_is_told_also_where_other_arguments_are_missing() {
     short.insert("x-queue-type".into(), quorum);
     short.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(3));
     let dead = queue.server.topology.dead();
-    let (_connection, channel) = queue.channel().await;
-    let durable = QueueDeclareOptions::durable();
-    channel
-        .queue_declare(dead.as_str().into(), durable, short)
-        .await
-        .unwrap();
-    amqp::setup(&queue.server).await.unwrap_err();
-    let diagnosis = doctor(&only(&queue), &[]).await;
+    let diagnosis = of_dead_letters_declared(&queue, short).await;
     diagnosis.is(&["problem rabbitmq/topology", NO_WORKER, NO_FILE]);
     diagnosis.says(
         "rabbitmq/topology",
