@@ -244,6 +244,28 @@ inWindow('dead letters: one opened, one and a group replayed, one discarded', as
   assert.equal(await page.getByText('malformed').count(), 0)
 })
 
+inWindow('a page that is not ready asks again in its place, and then works as any other', async ({ page, at }) => {
+  const { id } = await site.event('user.created', nobody(newId()))
+  await page.waitForTimeout(1500)
+  let asked = 0
+  await page.route('**/dead-letters/plan?*', async (route) => {
+    const response = await route.fetch()
+    const again = `<main id="main"><h1>Still going on</h1><a href="${route.request().url()}" data-again>Look again</a></main>`
+    const ready = await response.text()
+    asked += 1
+    await route.fulfill({ response, body: asked < 3 ? ready.replace(/<main.*<\/main>/s, again) : ready })
+  })
+  await at(`/console/dead-letters/plan?do=discard&id=${id}`)
+  await page.getByRole('heading', { name: 'Still going on' }).waitFor()
+  await page.getByRole('heading', { name: 'Discard 1 event?' }).waitFor()
+  assert.equal(asked, 3)
+  assert.match(await page.title(), /^Discard/)
+  await page.getByLabel('Yes, for good').check()
+  await page.getByRole('button', { name: 'Discard 1 event' }).click()
+  await page.getByRole('status').getByText('1 event discarded').waitFor()
+  assert.equal(asked, 3, 'and no more')
+})
+
 inWindow('users: looked up by address and by id, fetched from Clerk, gone', async ({ page, at }) => {
   const { id } = await site.clerk.control('POST', 'users', { email: `${newId()}@harbour-labs.example` })
   await at('/console/users')

@@ -12,12 +12,12 @@ import { fileURLToPath } from 'node:url'
 export const root = fileURLToPath(new URL('../../', import.meta.url))
 export const target = process.env.CARGO_TARGET_DIR ?? join(root, 'target')
 export const TOKEN = 'the token of the browser tests'
-const SECRET = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD'
+export const SECRET = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD'
 /** A debug build on a busy machine. */
 const START_TIMEOUT = 60_000
 
-function program(name) {
-  const path = join(target, 'debug', name)
+export function program(name) {
+  const path = join(target, process.env.PROFILE ?? 'debug', name)
   if (!existsSync(path)) throw new Error(`${path} is not there: run scripts/test-console`)
   return path
 }

@@ -1,18 +1,20 @@
 //! What can be done to letters: counted and asked first, then done to exactly those.
 
+use http::StatusCode;
 use maud::{Markup, html};
 
 use crate::{
     advice,
-    answer::{Answer, see_other},
+    answer::{Answer, page, see_other},
     errand::Which,
     form::{self, Fields},
-    frame::{self, Room, hidden},
+    frame::{self, Room, again, hidden},
     letters::{events, from, group_address, letter_address, place},
     plans::{Deed, Plan},
     refusal::Refusal,
     shelf::Shelf,
     wording::count,
+    works::Work,
 };
 
 /// The page that counts, and asks.
@@ -89,7 +91,7 @@ fn question(name: &str, plan: &Plan, csrf: &str) -> Markup {
     }
 }
 
-/// Does what was planned.
+/// Begins what was planned.
 pub(crate) async fn carry_out(
     shelf: &Shelf,
     fields: &Fields,
@@ -97,22 +99,76 @@ pub(crate) async fn carry_out(
 ) -> Result<Answer, Refusal> {
     let name = fields.get("plan").unwrap_or_default();
     let sure = deed == Deed::Replay || fields.get("sure") == Some("yes");
-    let done = if sure {
-        shelf.carry_out(name, deed).await?
+    let begun = if sure {
+        shelf.carry_out(name, deed).await
     } else {
         None
     };
-    let (place, number) = done.ok_or_else(|| {
-        Refusal::NotFound(
+    match begun {
+        Some(work) => Ok(ended(&work)?.unwrap_or_else(|| see_other(&work_address(name)))),
+        None => Err(Refusal::NotFound(
             "What was planned was done already, or is too long ago. Nothing was done now."
                 .to_owned(),
-        )
+        )),
+    }
+}
+
+/// The page of a deed that goes on; of one that has ended, where it was done.
+pub(crate) fn work(shelf: &Shelf, fields: &Fields, csrf: &str) -> Result<Answer, Refusal> {
+    let name = fields.get("plan").unwrap_or_default();
+    let work = shelf.work(name).ok_or_else(|| {
+        Refusal::NotFound("This is too long ago, or the process was started again.".to_owned())
     })?;
-    let number = number.to_string();
-    let done = match deed {
+    if let Some(ended) = ended(&work)? {
+        return Ok(ended);
+    }
+    let main = going(name, &work);
+    let title = doing(work.deed);
+    let framed = frame::framed(Room::DeadLetters, title, csrf, &main);
+    Ok(page(StatusCode::OK, framed))
+}
+
+fn going(name: &str, work: &Work) -> Markup {
+    html! {
+        section.question {
+            h1 { (doing(work.deed)) " " (events(work.letters)) }
+            @match work.progress.now() {
+                Some((seen, total)) => {
+                    p role="status" { (count(seen)) " of " (count(total)) " letters looked at." }
+                    progress aria-label="Letters looked at" max=(total) value=(seen) {}
+                }
+                None => p role="status" { "It waits until another request has gone through the letters." },
+            }
+            p.hint { "It goes on without this page, which shows the end by itself." }
+            (again(&work_address(name)))
+        }
+    }
+}
+
+/// Where its end leads to; `None` while it goes on.
+fn ended(work: &Work) -> Result<Option<Answer>, Refusal> {
+    let Some(ended) = work.ended() else {
+        return Ok(None);
+    };
+    let number = ended.map_err(Refusal::Unavailable)?.to_string();
+    let done = match work.deed {
         Deed::Replay => "replayed",
         Deed::Discard => "discarded",
     };
-    let parameters = [("from", from(place)), (done, Some(number.as_str()))];
-    Ok(see_other(&form::address("/dead-letters", &parameters)))
+    let parameters = [("from", from(work.place)), (done, Some(number.as_str()))];
+    Ok(Some(see_other(&form::address(
+        "/dead-letters",
+        &parameters,
+    ))))
+}
+
+fn doing(deed: Deed) -> &'static str {
+    match deed {
+        Deed::Replay => "Replaying",
+        Deed::Discard => "Discarding",
+    }
+}
+
+fn work_address(name: &str) -> String {
+    form::address("/dead-letters/work", &[("plan", Some(name))])
 }

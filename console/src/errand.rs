@@ -16,6 +16,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     inventory::Inventory,
     plans::{Deed, Plan},
+    works::Progress,
 };
 
 /// Most letters that one event may have on its page.
@@ -167,7 +168,7 @@ impl Errand for Count {
 }
 
 /// Does what was planned, to exactly those.
-pub(crate) struct Carry(pub(crate) Plan);
+pub(crate) struct Carry(pub(crate) Plan, pub(crate) Progress);
 
 impl Errand for Carry {
     type Result = u64;
@@ -180,11 +181,15 @@ impl Errand for Carry {
             ids,
             ..
         } = self.0;
+        self.1.begin(parked.count(place).await?);
         // The code again: an event that was replayed since may have come back for another reason.
-        let walk = parked.walk(place, |letter| match deed {
-            _ if !which.takes(letter) || !ids.contains(letter.id.as_str()) => Fate::Keep,
-            Deed::Replay => Fate::Replay,
-            Deed::Discard => Fate::Mark,
+        let walk = parked.walk(place, |letter| {
+            self.1.one_more();
+            match deed {
+                _ if !which.takes(letter) || !ids.contains(letter.id.as_str()) => Fate::Keep,
+                Deed::Replay => Fate::Replay,
+                Deed::Discard => Fate::Mark,
+            }
         });
         let replayed = walk.await?;
         match deed {

@@ -108,6 +108,11 @@ pub(crate) fn hidden(csrf: &str) -> Markup {
     html! { input type="hidden" name="csrf" value=(csrf); }
 }
 
+/// What a page has that is not ready: a script asks for it again and again, in its place.
+pub(crate) fn again(address: &str) -> Markup {
+    html! { p { a.button href=(address) data-again { "Look again" } } }
+}
+
 fn asset(name: &str) -> String {
     format!("{HOME}/assets/{name}")
 }

@@ -43,6 +43,7 @@ mod stream;
 mod tail;
 mod users;
 mod wording;
+mod works;
 
 pub use access::Token;
 pub use config::{CONNECTIONS, Clerk, ConsoleArgs, ConsoleParts, Numbers, Queue, Watch};

@@ -86,9 +86,12 @@ impl Refusal {
         self.page(frame::bare(self.title(), &self.text(&home)))
     }
 
-    /// As a page for who is signed in, with the ways that lead on.
-    pub(crate) fn answer_in(&self, room: Room, csrf: &str) -> Answer {
-        let text = self.text(&html! {});
+    /// As a page for who is signed in, with the ways that lead on; `here` is what was asked for, if
+    /// that can be asked again.
+    pub(crate) fn answer_in(&self, room: Room, csrf: &str, here: Option<&str>) -> Answer {
+        let passes = matches!(self, Self::StillGoing | Self::Busy);
+        let again = here.filter(|_| passes).map(frame::again);
+        let text = self.text(&again.unwrap_or_default());
         self.page(frame::framed(room, self.title(), csrf, &text))
     }
 

@@ -136,8 +136,10 @@ impl Inner {
             }
         };
         let shown = self.show(route, &head.headers, &fields, &session.csrf);
-        let shown = shown.await;
-        Ok(shown.unwrap_or_else(|refusal| refusal.answer_in(route.room(), &session.csrf)))
+        let here = head.uri.path_and_query().map(|target| target.as_str());
+        Ok(shown
+            .await
+            .unwrap_or_else(|refusal| refusal.answer_in(route.room(), &session.csrf, here)))
     }
 
     /// What is to be seen, for who is signed in.
@@ -167,6 +169,7 @@ impl Inner {
             }
             Route::Letter => letters::letter(&self.shelf, fields, false, csrf).await?,
             Route::Plan => deed::plan(&self.shelf, fields, csrf).await?,
+            Route::Work => return deed::work(&self.shelf, fields, csrf),
             Route::Users => users::page(&self.reader, self.clerk.is_some(), fields, csrf).await?,
             Route::SignIn
             | Route::SignOut
@@ -196,7 +199,7 @@ impl Inner {
         let made = |session: &Session| session.made(fields.get("csrf").unwrap_or_default());
         let session = session.filter(made).ok_or(Refusal::Foreign)?;
         let done = self.act(route, headers, &fields, &session.csrf).await;
-        Ok(done.unwrap_or_else(|refusal| refusal.answer_in(route.room(), &session.csrf)))
+        Ok(done.unwrap_or_else(|refusal| refusal.answer_in(route.room(), &session.csrf, None)))
     }
 
     /// What is to be done, for a form of ours.
@@ -226,6 +229,7 @@ impl Inner {
             | Route::DeadLetters
             | Route::Letter
             | Route::Plan
+            | Route::Work
             | Route::Users => Err(Refusal::MethodNotAllowed("GET, HEAD")),
         }
     }

@@ -26,6 +26,7 @@ use crate::{
     inventory::Inventory,
     plans::{Deed, Plan, Plans},
     refusal::Refusal,
+    works::{Work, Works},
 };
 
 /// How long a page waits for a walk, with those before it.
@@ -43,6 +44,7 @@ struct Inner {
     desk: Arc<tokio::sync::Mutex<()>>,
     seen: Mutex<HashMap<bool, (Instant, Arc<Inventory>)>>,
     plans: Mutex<Plans>,
+    works: Mutex<Works>,
     tasks: TaskTracker,
 }
 
@@ -59,6 +61,7 @@ impl Shelf {
             desk: Arc::default(),
             seen: Mutex::default(),
             plans: Mutex::default(),
+            works: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
     }
@@ -152,26 +155,31 @@ impl Shelf {
         lock(&self.0.plans).unseen(deed, place, which, Instant::now())
     }
 
-    /// Does what was planned, once; returns where, and to how many letters: those that others have
-    /// moved since are left out. `None` where there is no such plan.
-    pub(crate) async fn carry_out(
-        &self,
-        name: &str,
-        deed: Deed,
-    ) -> Result<Option<(Place, u64)>, Refusal> {
-        // First, so that the plan is still there when there is no turn.
-        let turn = self.turn().await?;
-        let Some(plan) = lock(&self.0.plans).take(name, deed, Instant::now()) else {
-            return Ok(None);
+    /// Begins what was planned, once, and waits as long as a page does; it is done then, or goes
+    /// on. `None` where there is no such plan.
+    pub(crate) async fn carry_out(&self, name: &str, deed: Deed) -> Option<Arc<Work>> {
+        let work = {
+            let now = Instant::now();
+            let plan = lock(&self.0.plans).take(name, deed, now)?;
+            let (work, doing) = lock(&self.0.works).begin(name, &plan, now);
+            let (shelf, progress) = (self.clone(), work.progress.clone());
+            self.0.tasks.spawn(async move {
+                // Somebody is sure of it, so it is done, however long others take.
+                let _desk = shelf.0.desk.lock().await;
+                let result = shelf.0.parking.run(Carry(plan, progress)).await;
+                lock(&shelf.0.seen).clear();
+                tell(deed, &result);
+                doing.end(result.map_err(|error| interrupted(&error)));
+            });
+            work
         };
-        let (shelf, place) = (self.clone(), plan.place);
-        let carry = self.walk(turn, async move {
-            let result = shelf.0.parking.run(Carry(plan)).await;
-            lock(&shelf.0.seen).clear();
-            tell(deed, &result);
-            result
-        });
-        Ok(Some((place, carry.await?)))
+        work.wait(PATIENCE).await;
+        Some(work)
+    }
+
+    /// A deed that was begun, by the name of its plan.
+    pub(crate) fn work(&self, name: &str) -> Option<Arc<Work>> {
+        lock(&self.0.works).find(name)
     }
 
     /// What was seen in a place, if it is fresh.
@@ -214,7 +222,7 @@ impl Shelf {
         });
         match timeout_at(until, task).await {
             Ok(Ok(Ok(done))) => Ok(done),
-            Ok(Ok(Err(error))) => Err(interrupted(&error)),
+            Ok(Ok(Err(error))) => Err(Refusal::Unavailable(interrupted(&error))),
             // It is not cancelled, so it only fails with a bug of ours.
             Ok(Err(failed)) => std::panic::resume_unwind(failed.into_panic()),
             Err(_) => Err(Refusal::StillGoing),
@@ -237,12 +245,13 @@ fn tell(deed: Deed, result: &Result<u64, Interrupted>) {
     }
 }
 
-fn interrupted(error: &Interrupted) -> Refusal {
+/// What a person reads of it.
+fn interrupted(error: &Interrupted) -> String {
     let before = match error.done {
         0 => String::new(),
         done => format!(" {done} were moved before; the others are where they were."),
     };
-    Refusal::Unavailable(format!("The queue does not answer: {error}.{before}"))
+    format!("The queue does not answer: {error}.{before}")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -251,7 +260,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use clerk_sync_pipeline::queue::parked::Tally;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_somebody_is_sure_of_is_done_when_its_turn_comes() {
+        let shelf = Shelf::new(Parking::File("/nowhere".into()));
+        let desk = shelf.0.desk.clone().lock_owned().await;
+        let plan = Plan {
+            deed: Deed::Replay,
+            place: Place::Dead,
+            which: Which::All,
+            ids: Arc::default(),
+            tally: Tally::default(),
+            left_out: 0,
+        };
+        let name = lock(&shelf.0.plans).keep(plan, Instant::now());
+        let work = shelf.carry_out(&name, Deed::Replay).await.unwrap();
+        assert_eq!(work.ended(), None, "the page waited for seconds");
+        assert!(shelf.carry_out(&name, Deed::Replay).await.is_none());
+        drop(desk);
+        shelf.close().await;
+        // There is no file.
+        let ended = shelf.work(&name).unwrap().ended();
+        assert!(matches!(ended, Some(Err(_))), "{ended:?}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn an_impatient_person_makes_no_queue_of_walks() {

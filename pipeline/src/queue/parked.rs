@@ -77,7 +77,7 @@ pub enum Fate {
 /// Parked letters, for one operator. Several may be at work at once, and beside workers: each
 /// letter is in one hand only.
 ///
-/// The walks hold one body at a time and lane, however many letters there are.
+/// The walks hold some hundred bodies at a time, however many letters there are.
 pub trait Parked: Send + 'static {
     /// What a place is called where it is: a queue's name, or a file's.
     fn name(&self, place: Place) -> String;

@@ -279,7 +279,8 @@ pub(crate) async fn a_consumer_that_waits_notices_what_is_replayed<Q: Parking>()
 }
 
 pub(crate) async fn what_was_marked_is_discarded_and_nothing_else<Q: Parking>() {
-    const LETTERS: usize = 300;
+    // So many that a broker holds acknowledgements back.
+    const LETTERS: usize = 1500;
     let mut queue = Q::new().await;
     park(&mut queue, &numbered(LETTERS), Reason::MissingEmail).await;
     let even = |letter: &Letter| letter.id.as_str().ends_with(['0', '2', '4', '6', '8']);

@@ -5,21 +5,13 @@
 //! the queue, whether the walk ends, fails or is killed. Each look counts against the queue's
 //! delivery limit, which is a million for that reason.
 
-use std::{
-    ops::ControlFlow,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{ops::ControlFlow, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::try_join_all;
 use lapin::{
-    Channel, Connection,
+    Channel, Connection, Consumer,
     message::Delivery,
-    options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions},
+    options::{BasicAckOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -40,12 +32,11 @@ use crate::{
 };
 
 use replay::Replays;
+use walk::Walk;
 
 mod replay;
+mod walk;
 
-/// Channels that a walk takes messages on: each holds one body, and each message costs a round
-/// trip and an entry in the queue's log, which several can share.
-const LANES: usize = 16;
 /// Longest wait for the broker's word on one message.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long letters that were given back may take to appear, one after the other.
@@ -64,28 +55,15 @@ pub struct AmqpParked {
     _cut: CutOnDrop,
 }
 
-/// Messages that have no answer yet, and the channels that hold them.
+/// Messages that have no answer yet, and the channel that holds them.
 struct InHand {
     queue: String,
-    messages: u64,
-    lanes: Vec<Lane>,
-}
-
-/// A channel, and the messages on it that were marked.
-struct Lane {
     channel: Channel,
+    /// Whose messages they are. Dropped earlier, each would be cancelled by a call of its own.
+    consumers: Vec<Consumer>,
+    messages: u64,
+    /// The tags of those that were marked.
     marked: Vec<u64>,
-}
-
-/// What the lanes of a walk share.
-struct Walk<J> {
-    queue: String,
-    /// How many may still be taken: as many as there were. What is put back, or comes, meanwhile
-    /// cannot make the walk longer.
-    left: AtomicU64,
-    kept: AtomicU64,
-    done: AtomicU64,
-    judge: Mutex<J>,
 }
 
 /// What becomes of a message, or that enough was seen.
@@ -124,72 +102,20 @@ impl AmqpParked {
     async fn go_through(&mut self, place: Place, judge: impl Judge) -> Result<u64, Interrupted> {
         self.let_go().await;
         let total = self.count(place).await?;
-        let walk = Walk {
-            queue: self.queue(place),
-            left: AtomicU64::new(total),
-            kept: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            judge: Mutex::new(judge),
-        };
-        let lanes = LANES.min(usize::try_from(total).unwrap_or(LANES));
-        let looked = try_join_all((0..lanes).map(|_| self.look(&walk))).await;
-        let done = walk.done.load(Ordering::Relaxed);
-        let lanes = looked.map_err(|cause| interrupted(done, cause))?;
-        let marked = lanes.iter().any(|lane| !lane.marked.is_empty());
-        self.in_hand = Some(InHand {
-            queue: walk.queue,
-            messages: walk.kept.load(Ordering::Relaxed),
-            lanes,
-        });
-        if !marked {
+        let channel = answered(self.connection.create_channel()).await;
+        let channel = channel.map_err(|cause| interrupted(0, cause))?;
+        let mut walk = Walk::new(self, self.queue(place), channel);
+        let looked = walk.go(total, judge).await;
+        let (in_hand, done) = walk.end();
+        if looked.is_err() || in_hand.marked.is_empty() {
+            self.in_hand = Some(in_hand);
             self.let_go().await;
+        } else {
+            self.in_hand = Some(in_hand);
         }
-        Ok(done)
-    }
-
-    /// One lane: takes messages until nothing is left.
-    async fn look(&self, walk: &Walk<impl Judge>) -> Result<Lane, String> {
-        let channel = answered(self.connection.create_channel()).await?;
-        let mut marked = Vec::new();
-        while let Some(message) = self.take(walk, &channel).await? {
-            let judged = {
-                let mut judge = walk.judge.lock().unwrap_or_else(PoisonError::into_inner);
-                judge(&message)
-            };
-            let tag = message.delivery_tag;
-            if judged == ControlFlow::Continue(Fate::Replay) {
-                let (connection, link) = (&self.connection, &self.link);
-                self.replays.publish(connection, link, message).await?;
-                // Taken out only after the broker has it in the other place.
-                answered(channel.basic_ack(tag, BasicAckOptions::default())).await?;
-                walk.done.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            walk.kept.fetch_add(1, Ordering::Relaxed);
-            match judged {
-                ControlFlow::Continue(Fate::Mark) => marked.push(tag),
-                ControlFlow::Continue(_) => {}
-                ControlFlow::Break(()) => walk.left.store(0, Ordering::Relaxed),
-            }
-        }
-        Ok(Lane { channel, marked })
-    }
-
-    /// The next message, as long as some of the walk's are left.
-    async fn take<J>(&self, walk: &Walk<J>, channel: &Channel) -> Result<Option<Delivery>, String> {
-        let one_less = |left: u64| left.checked_sub(1);
-        let another = walk
-            .left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
-        if another.is_err() {
-            return Ok(None);
-        }
-        let options = BasicGetOptions { no_ack: false };
-        let taken = answered(channel.basic_get(walk.queue.as_str().into(), options)).await;
-        match taken {
-            Ok(taken) => Ok(taken.map(|message| message.delivery)),
-            Err(_) if self.connection.status().blocked() => Err(ALARM.to_owned()),
-            Err(cause) => Err(cause),
+        match looked {
+            Ok(()) => Ok(done),
+            Err(cause) => Err(interrupted(done, cause)),
         }
     }
 
@@ -200,17 +126,16 @@ impl AmqpParked {
         }
     }
 
-    /// Closes the channels of the last walk, which gives back what they hold, and waits until that
-    /// is in the queue again: the broker says closed before, and whoever looked now would miss some.
+    /// Closes the channel of the last walk, which gives back what it holds, and waits until that is
+    /// in the queue again: the broker says closed before, and whoever looked now would miss some.
     async fn let_go(&mut self) {
         let Some(in_hand) = self.in_hand.take() else {
             return;
         };
-        for lane in &in_hand.lanes {
-            // When the broker does not answer, the end of the connection does it.
-            let closing = lane.channel.close(200, "done".into());
-            let _ = timeout(CLOSE_TIMEOUT, closing).await;
-        }
+        // When the broker does not answer, the end of the connection does it.
+        let closing = in_hand.channel.close(200, "done".into());
+        let _ = timeout(CLOSE_TIMEOUT, closing).await;
+        drop(in_hand.consumers);
         let (mut seen, mut grown) = (0, Instant::now());
         while let Ok(depth) = self.depth(&in_hand.queue).await {
             if depth > seen {
@@ -245,24 +170,19 @@ impl Parked for AmqpParked {
     }
 
     async fn discard_marked(&mut self) -> Result<u64, Interrupted> {
-        let mut done = 0;
         let Some(mut in_hand) = self.in_hand.take() else {
             return Ok(0);
         };
         let discard = async {
-            for Lane { channel, marked } in &in_hand.lanes {
-                for tag in marked {
-                    answered(channel.basic_ack(*tag, BasicAckOptions::default())).await?;
-                }
-                // Its answer says that those before it have been heard.
-                answered(channel.close(200, "done".into())).await?;
-                done += marked.len() as u64;
+            for tag in &in_hand.marked {
+                let ack = in_hand.channel.basic_ack(*tag, BasicAckOptions::default());
+                answered(ack).await?;
             }
-            Ok(())
+            walk::heard(&in_hand.channel, &in_hand.queue).await
         };
-        discard.await.map_err(|cause| interrupted(done, cause))?;
-        in_hand.lanes.clear();
-        in_hand.messages -= done;
+        let taken = discard.await.map_err(|cause| interrupted(0, cause))?;
+        let done = in_hand.marked.len() as u64;
+        in_hand.messages = in_hand.messages + taken - done;
         self.in_hand = Some(in_hand);
         self.let_go().await;
         Ok(done)

@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{ALARM, ANSWER_TIMEOUT, LANES, answered, no_answer, passive};
+use super::{ALARM, ANSWER_TIMEOUT, answered, no_answer, passive};
 use crate::queue::{
     CONFIRM_TIMEOUT, Rung, Topology,
     amqp::{
@@ -19,6 +19,9 @@ use crate::queue::{
         publisher::{check_exchange, confirm_channel},
     },
 };
+
+/// Letters on their way at once.
+pub(super) const AT_ONCE: usize = 64;
 
 /// The way to the first rung. Not to where ingest publishes: other people's queues there have seen
 /// the events.
@@ -35,7 +38,7 @@ impl Replays {
         Self {
             topology,
             jobs: OnceCell::new(),
-            permits: Arc::new(Semaphore::new(LANES)),
+            permits: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
@@ -85,7 +88,7 @@ impl Replays {
         let checked = timeout(ANSWER_TIMEOUT, self.check(connection)).await;
         checked.unwrap_or_else(|_| Err(no_answer()))?;
         let channel = answered(confirm_channel(connection)).await?;
-        let (replays, jobs) = mpsc::channel(LANES);
+        let (replays, jobs) = mpsc::channel(AT_ONCE);
         let status = connection.status().clone();
         let blocked = move || status.blocked();
         tokio::spawn(confirm::run(channel, jobs, link.clone(), blocked));
