@@ -11,6 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
     process::{Child, Command},
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -37,6 +38,8 @@ pub(crate) struct Process {
     child: Child,
     lines: Lines,
     logs: Lines,
+    /// End when it does, and have read everything then.
+    readers: Vec<JoinHandle<()>>,
 }
 
 type Lines = Arc<Mutex<Vec<String>>>;
@@ -101,9 +104,16 @@ impl Process {
     fn spawn(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let (lines, logs) = (Lines::default(), Lines::default());
-        collect(child.stdout.take().unwrap(), &[&lines]);
-        collect(child.stderr.take().unwrap(), &[&lines, &logs]);
-        Self { child, lines, logs }
+        let readers = vec![
+            collect(child.stdout.take().unwrap(), &[&lines]),
+            collect(child.stderr.take().unwrap(), &[&lines, &logs]),
+        ];
+        Self {
+            child,
+            lines,
+            logs,
+            readers,
+        }
     }
 
     /// What it has said on standard error; it goes on being filled.
@@ -177,10 +187,13 @@ impl Process {
     }
 
     pub(crate) async fn wait(&mut self) -> ExitStatus {
-        timeout(SOON, self.child.wait())
-            .await
-            .expect("it ends")
-            .unwrap()
+        let ended = timeout(SOON, self.child.wait()).await;
+        let status = ended.expect("it ends").unwrap();
+        for reader in self.readers.drain(..) {
+            let read = timeout(SOON, reader).await;
+            read.expect("its last word is read").unwrap();
+        }
+        status
     }
 
     /// Stops it politely; it must end cleanly.
@@ -198,7 +211,7 @@ impl Process {
     }
 }
 
-fn collect(from: impl AsyncRead + Send + Unpin + 'static, into: &[&Lines]) {
+fn collect(from: impl AsyncRead + Send + Unpin + 'static, into: &[&Lines]) -> JoinHandle<()> {
     let into: Vec<Lines> = into.iter().map(|lines| Arc::clone(lines)).collect();
     tokio::spawn(async move {
         let mut from = BufReader::new(from).lines();
@@ -207,7 +220,7 @@ fn collect(from: impl AsyncRead + Send + Unpin + 'static, into: &[&Lines]) {
                 lines.lock().unwrap().push(line.clone());
             }
         }
-    });
+    })
 }
 
 /// Sum of all series of a metric whose labels contain `part`, in Prometheus' text format.
