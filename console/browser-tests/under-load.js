@@ -63,7 +63,7 @@ try {
   const broken = await site.post('no JSON at all')
   await new Promise((resolve) => setTimeout(resolve, AHEAD * 1000))
   window = await open(browser, site)
-  window.page.setDefaultTimeout(30_000)
+  window.page.setDefaultTimeout(90_000)
 
   await act('sign in', () => signIn(window))
   await act('overview lives', async ({ page }) => {

@@ -8,12 +8,8 @@
 use std::{ops::ControlFlow, time::Duration};
 
 use bytes::Bytes;
-use lapin::{
-    Channel, Connection, Consumer,
-    message::Delivery,
-    options::{BasicAckOptions, QueueDeclareOptions},
-    types::FieldTable,
-};
+use futures_util::future::{join_all, try_join_all};
+use lapin::{Connection, message::Delivery, options::QueueDeclareOptions, types::FieldTable};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
@@ -31,9 +27,11 @@ use crate::{
     },
 };
 
+use lane::Lane;
 use replay::Replays;
 use walk::Walk;
 
+mod lane;
 mod replay;
 mod walk;
 
@@ -55,15 +53,33 @@ pub struct AmqpParked {
     _cut: CutOnDrop,
 }
 
-/// Messages that have no answer yet, and the channel that holds them.
+/// Messages that have no answer yet, and the lanes that hold them.
 struct InHand {
     queue: String,
-    channel: Channel,
-    /// Whose messages they are. Dropped earlier, each would be cancelled by a call of its own.
-    consumers: Vec<Consumer>,
     messages: u64,
-    /// The tags of those that were marked.
-    marked: Vec<u64>,
+    lanes: Vec<Lane>,
+}
+
+impl InHand {
+    /// [`Lane::heard`], by all of them.
+    async fn heard(lanes: &[Lane], queue: &str) -> Result<u64, String> {
+        let heard = try_join_all(lanes.iter().map(|lane| lane.heard(queue))).await?;
+        Ok(heard.iter().sum())
+    }
+
+    /// Acknowledges what was marked, and gives the rest back to itself; how many that were.
+    async fn discard(&mut self) -> Result<u64, String> {
+        let mut done = 0;
+        for lane in &mut self.lanes {
+            for tag in std::mem::take(&mut lane.marked) {
+                lane.acknowledge(tag).await?;
+                done += 1;
+            }
+        }
+        self.messages += Self::heard(&self.lanes, &self.queue).await?;
+        self.messages -= done;
+        Ok(done)
+    }
 }
 
 /// What becomes of a message, or that enough was seen.
@@ -102,16 +118,13 @@ impl AmqpParked {
     async fn go_through(&mut self, place: Place, judge: impl Judge) -> Result<u64, Interrupted> {
         self.let_go().await;
         let total = self.count(place).await?;
-        let channel = answered(self.connection.create_channel()).await;
-        let channel = channel.map_err(|cause| interrupted(0, cause))?;
-        let mut walk = Walk::new(self, self.queue(place), channel);
+        let mut walk = Walk::new(self, self.queue(place), total);
         let looked = walk.go(total, judge).await;
         let (in_hand, done) = walk.end();
-        if looked.is_err() || in_hand.marked.is_empty() {
-            self.in_hand = Some(in_hand);
+        let marked = in_hand.lanes.iter().any(|lane| !lane.marked.is_empty());
+        self.in_hand = Some(in_hand);
+        if looked.is_err() || !marked {
             self.let_go().await;
-        } else {
-            self.in_hand = Some(in_hand);
         }
         match looked {
             Ok(()) => Ok(done),
@@ -126,16 +139,13 @@ impl AmqpParked {
         }
     }
 
-    /// Closes the channel of the last walk, which gives back what it holds, and waits until that is
-    /// in the queue again: the broker says closed before, and whoever looked now would miss some.
+    /// Closes the lanes of the last walk, which gives back what they hold, and waits until that is in
+    /// the queue again: the broker says closed before, and whoever looked now would miss some.
     async fn let_go(&mut self) {
         let Some(in_hand) = self.in_hand.take() else {
             return;
         };
-        // When the broker does not answer, the end of the connection does it.
-        let closing = in_hand.channel.close(200, "done".into());
-        let _ = timeout(CLOSE_TIMEOUT, closing).await;
-        drop(in_hand.consumers);
+        join_all(in_hand.lanes.into_iter().map(Lane::close)).await;
         let (mut seen, mut grown) = (0, Instant::now());
         while let Ok(depth) = self.depth(&in_hand.queue).await {
             if depth > seen {
@@ -173,16 +183,10 @@ impl Parked for AmqpParked {
         let Some(mut in_hand) = self.in_hand.take() else {
             return Ok(0);
         };
-        let discard = async {
-            for tag in &in_hand.marked {
-                let ack = in_hand.channel.basic_ack(*tag, BasicAckOptions::default());
-                answered(ack).await?;
-            }
-            walk::heard(&in_hand.channel, &in_hand.queue).await
-        };
-        let taken = discard.await.map_err(|cause| interrupted(0, cause))?;
-        let done = in_hand.marked.len() as u64;
-        in_hand.messages = in_hand.messages + taken - done;
+        let done = in_hand
+            .discard()
+            .await
+            .map_err(|cause| interrupted(0, cause))?;
         self.in_hand = Some(in_hand);
         self.let_go().await;
         Ok(done)

@@ -1,56 +1,61 @@
 //! One walk through a queue, from its oldest message on.
 //!
-//! It consumes, as that brings messages without a round trip for each. A consumer is sent as many
-//! as its prefetch; when it holds that many that stay, another one follows on the same channel. So
-//! few bodies are in memory, however long the queue is.
+//! It consumes, as that brings messages without a round trip for each. A lane is sent as many as its
+//! prefetch; when it holds that many that stay, the next one follows. So few bodies are in memory,
+//! however long the queue is.
 
 use std::{ops::ControlFlow, time::Duration};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use lapin::{
-    Channel, Consumer,
     message::Delivery,
-    options::{BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicQosOptions},
+    options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
 use tokio::time::{Instant, timeout};
 
 use super::{
-    ALARM, ANSWER_TIMEOUT, AmqpParked, InHand, Judge, answered, no_answer, replay::AT_ONCE,
+    ALARM, ANSWER_TIMEOUT, AmqpParked, InHand, Judge, answered, lane::Lane, no_answer,
+    replay::AT_ONCE,
 };
 use crate::queue::{amqp::explain, parked::Fate};
 
-/// Messages that a consumer holds. Each consumer costs two round trips.
+/// Messages that a lane holds, where that is enough for [`MOST_LANES`]. For each acknowledgement the
+/// broker goes through those that its channel holds.
 const PREFETCH: u16 = 256;
+/// A broker may allow few channels.
+const MOST_LANES: u64 = 64;
 /// Longest silence, in the ordinary, of a broker that has something to send.
 const SILENCE: Duration = Duration::from_millis(250);
 
 pub(super) struct Walk<'a> {
     parked: &'a AmqpParked,
     queue: String,
-    channel: Channel,
+    prefetch: u16,
     /// The last one has room.
-    consumers: Vec<Consumer>,
-    /// Messages that the last one will not be rid of during the walk.
+    lanes: Vec<Lane>,
+    /// Messages that the last lane will not be rid of during the walk.
     stuck: usize,
-    /// Letters on their way to the other place; each ends with its tag when the broker has it there.
-    replays: FuturesUnordered<BoxFuture<'a, Result<u64, String>>>,
+    /// Letters on their way to the other place; each ends with its lane and tag when the broker has
+    /// it there.
+    replays: FuturesUnordered<BoxFuture<'a, Result<(usize, u64), String>>>,
     kept: u64,
-    marked: Vec<u64>,
     done: u64,
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(parked: &'a AmqpParked, queue: String, channel: Channel) -> Self {
+    /// Of as many messages as there were. What is put back, or comes, meanwhile cannot make it
+    /// longer.
+    pub(super) fn new(parked: &'a AmqpParked, queue: String, total: u64) -> Self {
+        let prefetch = u16::try_from(total.div_ceil(MOST_LANES)).unwrap_or(u16::MAX);
         Self {
             parked,
             queue,
-            channel,
-            consumers: Vec::new(),
+            prefetch: prefetch.max(PREFETCH),
+            lanes: Vec::new(),
             stuck: 0,
             replays: FuturesUnordered::new(),
             kept: 0,
-            marked: Vec::new(),
             done: 0,
         }
     }
@@ -59,16 +64,13 @@ impl<'a> Walk<'a> {
     pub(super) fn end(self) -> (InHand, u64) {
         let in_hand = InHand {
             queue: self.queue,
-            channel: self.channel,
-            consumers: self.consumers,
             messages: self.kept,
-            marked: self.marked,
+            lanes: self.lanes,
         };
         (in_hand, self.done)
     }
 
-    /// Has `total` messages judged: as many as there were. What is put back, or comes, meanwhile
-    /// cannot make the walk longer. Fewer, where others have taken some.
+    /// Has `total` messages judged; fewer, where others have taken some.
     pub(super) async fn go(&mut self, total: u64, mut judge: impl Judge) -> Result<(), String> {
         for _ in 0..total {
             let Some(message) = self.next().await? else {
@@ -81,21 +83,20 @@ impl<'a> Walk<'a> {
         while let Some(published) = self.replays.next().await {
             self.take_out(published?).await?;
         }
-        if self.done > 0 {
-            self.kept += heard(&self.channel, &self.queue).await?;
-        }
+        self.kept += InHand::heard(&self.lanes, &self.queue).await?;
         Ok(())
     }
 
     fn judged(&mut self, message: Delivery, judge: &mut impl Judge) -> ControlFlow<()> {
         let fate = judge(&message);
-        match fate {
-            ControlFlow::Continue(Fate::Replay) => {
-                self.replay(message);
-                return ControlFlow::Continue(());
-            }
-            ControlFlow::Continue(Fate::Mark) => self.marked.push(message.delivery_tag),
-            ControlFlow::Continue(Fate::Keep) | ControlFlow::Break(()) => {}
+        if fate == ControlFlow::Continue(Fate::Replay) {
+            self.replay(message);
+            return ControlFlow::Continue(());
+        }
+        if fate == ControlFlow::Continue(Fate::Mark)
+            && let Some(lane) = self.lanes.last_mut()
+        {
+            lane.marked.push(message.delivery_tag);
         }
         self.kept += 1;
         self.stuck += 1;
@@ -104,24 +105,22 @@ impl<'a> Walk<'a> {
 
     /// The next message; `None` when the queue has nothing more to hand out.
     async fn next(&mut self) -> Result<Option<Delivery>, String> {
-        if self.consumers.is_empty() || self.stuck == usize::from(PREFETCH) {
-            let consumer = self.consume().await?;
-            self.consumers.push(consumer);
+        if self.lanes.is_empty() || self.stuck == usize::from(self.prefetch) {
+            let lane = self.consume().await;
+            let lane = self.told(lane)?;
+            self.lanes.push(lane);
             self.stuck = 0;
         }
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         let mut is_empty = false;
         loop {
-            let Self {
-                consumers, replays, ..
-            } = self;
+            let Self { lanes, replays, .. } = self;
             // A replay gives its room back when it is taken out.
-            let room = usize::from(PREFETCH) - self.stuck;
+            let room = usize::from(self.prefetch) - self.stuck;
             let may_come = replays.len() < room.min(AT_ONCE);
-            let consumer = consumers.last_mut();
             let message = async {
-                match consumer {
-                    Some(consumer) => timeout(SILENCE, consumer.next()).await,
+                match lanes.last_mut() {
+                    Some(lane) => timeout(SILENCE, lane.consumer.next()).await,
                     None => Ok(None),
                 }
             };
@@ -141,18 +140,18 @@ impl<'a> Walk<'a> {
         }
     }
 
-    async fn consume(&mut self) -> Result<Consumer, String> {
+    async fn consume(&mut self) -> Result<Lane, String> {
+        let channel = answered(self.parked.connection.create_channel()).await?;
         let options = BasicQosOptions { global: false };
-        let prefetch = answered(self.channel.basic_qos(PREFETCH, options)).await;
-        self.told(prefetch)?;
-        let consume = self.channel.basic_consume(
+        answered(channel.basic_qos(self.prefetch, options)).await?;
+        let consume = channel.basic_consume(
             self.queue.as_str().into(),
             "".into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        let consumer = answered(consume).await;
-        self.told(consumer)
+        let consumer = answered(consume).await?;
+        Ok(Lane::new(channel, consumer))
     }
 
     fn replay(&self, message: Delivery) {
@@ -162,16 +161,17 @@ impl<'a> Walk<'a> {
             link,
             ..
         } = self.parked;
+        let lane = self.lanes.len() - 1;
         self.replays.push(Box::pin(async move {
             let tag = message.delivery_tag;
             replays.publish(connection, link, message).await?;
-            Ok(tag)
+            Ok((lane, tag))
         }));
     }
 
     /// The broker has it in the other place.
-    async fn take_out(&mut self, tag: u64) -> Result<(), String> {
-        answered(self.channel.basic_ack(tag, BasicAckOptions::default())).await?;
+    async fn take_out(&mut self, (lane, tag): (usize, u64)) -> Result<(), String> {
+        self.lanes[lane].acknowledge(tag).await?;
         self.done += 1;
         Ok(())
     }
@@ -183,21 +183,4 @@ impl<'a> Walk<'a> {
             answer => answer,
         }
     }
-}
-
-/// Waits until the broker has done what was acknowledged on this channel; how many messages that
-/// took in hand.
-///
-/// An acknowledgement has no answer. Those of a quorum queue go by the channel, which holds them back
-/// while 32 are on their way (`rabbit_fifo_client`), and forgets what it holds back when it is closed.
-/// A get takes the same way and has an answer: when the first comes back, the others are sent, and
-/// the second comes behind them.
-pub(super) async fn heard(channel: &Channel, queue: &str) -> Result<u64, String> {
-    let mut taken = 0;
-    for _ in 0..3 {
-        let options = BasicGetOptions { no_ack: false };
-        let got = answered(channel.basic_get(queue.into(), options)).await?;
-        taken += u64::from(got.is_some());
-    }
-    Ok(taken)
 }

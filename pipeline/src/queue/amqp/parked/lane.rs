@@ -1,0 +1,62 @@
+//! A channel that holds messages of a walk, until they are acknowledged or it is closed.
+
+use lapin::{
+    Channel, Consumer,
+    options::{BasicAckOptions, BasicGetOptions},
+};
+use tokio::time::timeout;
+
+use super::answered;
+use crate::queue::amqp::connection::CLOSE_TIMEOUT;
+
+pub(super) struct Lane {
+    channel: Channel,
+    /// Dropped before the channel is closed it would be cancelled first, by a call of its own.
+    pub(super) consumer: Consumer,
+    /// The tags of the messages that were marked.
+    pub(super) marked: Vec<u64>,
+    has_acknowledged: bool,
+}
+
+impl Lane {
+    pub(super) fn new(channel: Channel, consumer: Consumer) -> Self {
+        Self {
+            channel,
+            consumer,
+            marked: Vec::new(),
+            has_acknowledged: false,
+        }
+    }
+
+    /// Says it; the broker has done it after [`Self::heard`].
+    pub(super) async fn acknowledge(&mut self, tag: u64) -> Result<(), String> {
+        self.has_acknowledged = true;
+        let options = BasicAckOptions { multiple: false };
+        answered(self.channel.basic_ack(tag, options)).await
+    }
+
+    /// Waits until the broker has done what was acknowledged; how many messages that took in hand.
+    ///
+    /// An acknowledgement has no answer. Those of a quorum queue go by the channel, which holds them
+    /// back while 32 are on their way (`rabbit_fifo_client`), and forgets what it holds back when it
+    /// is closed. A get takes the same way and has an answer: when the first comes back, the others
+    /// are sent, and the second comes behind them.
+    pub(super) async fn heard(&self, queue: &str) -> Result<u64, String> {
+        let mut taken = 0;
+        if self.has_acknowledged {
+            for _ in 0..3 {
+                let options = BasicGetOptions { no_ack: false };
+                let got = answered(self.channel.basic_get(queue.into(), options)).await?;
+                taken += u64::from(got.is_some());
+            }
+        }
+        Ok(taken)
+    }
+
+    /// Gives back what it holds.
+    pub(super) async fn close(self) {
+        // When the broker does not answer, the end of the connection does it.
+        let closing = self.channel.close(200, "done".into());
+        let _ = timeout(CLOSE_TIMEOUT, closing).await;
+    }
+}
