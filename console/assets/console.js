@@ -37,34 +37,35 @@ function once(form) {
 }
 
 /** A page that is not ready asks again, in its place, until it is. */
-function again(link) {
+function poll(link) {
   setTimeout(async () => {
     try {
       const answer = await fetch(link.href)
       const page = new DOMParser().parseFromString(await answer.text(), 'text/html')
-      // The door: its page is another.
+      // No navigation: the session has ended, or the server refuses everybody.
       if (!page.querySelector('nav')) return location.replace(answer.url)
       if (answer.redirected) history.replaceState(null, '', answer.url)
       document.title = page.title
       find('main').replaceWith(page.querySelector('main'))
       find('main [autofocus]')?.focus()
-      begin(find('main'))
+      enhance(find('main'))
     } catch {
-      again(link)
+      poll(link)
     }
   }, 1000)
 }
 
-function begin(within) {
+/** Gives a page, or a part that has come into it, its behaviour. */
+function enhance(within) {
   for (const form of within.querySelectorAll('form[method=post]')) once(form)
   const link = within.querySelector('[data-again]')
-  if (link) again(link)
+  if (link) poll(link)
 }
 
 // A page that a browser has kept, against its order, may be of a session that has ended.
 addEventListener('pageshow', (event) => event.persisted && location.reload())
 const find = (selector) => document.querySelector(selector)
 if (find('#theme')) theme(find('#theme'))
-begin(document)
+enhance(document)
 if (find('#charts')) overview(find('#charts'))
 if (find('#tail')) tail(find('#tail'))

@@ -3,10 +3,9 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { accessible, fits, launch, open, signIn } from './browser.js'
-import { Site, newId, traffic, user } from './servers.js'
+import { Site, newId, nobody, traffic, user } from './servers.js'
 
 let site, browser, events
-const nobody = (id) => user(id, { email_addresses: [], primary_email_address_id: null })
 
 before(async () => {
   site = await Site.start()
@@ -248,22 +247,35 @@ inWindow('a page that is not ready asks again in its place, and then works as an
   const { id } = await site.event('user.created', nobody(newId()))
   await page.waitForTimeout(1500)
   let asked = 0
-  await page.route('**/dead-letters/plan?*', async (route) => {
-    const response = await route.fetch()
-    const again = `<main id="main"><h1>Still going on</h1><a href="${route.request().url()}" data-again>Look again</a></main>`
-    const ready = await response.text()
-    asked += 1
-    await route.fulfill({ response, body: asked < 3 ? ready.replace(/<main.*<\/main>/s, again) : ready })
-  })
+  /** The first two answers are of a page that is not ready. */
+  const delay = (path) =>
+    page.route(path, async (route) => {
+      asked += 1
+      if (asked > 2) return route.continue()
+      const response = await route.fetch()
+      const again = `<main id="main"><h1>Still going on</h1><a href="${route.request().url()}" data-again>Look again</a></main>`
+      const text = (await response.text()).replace(/<title>.*<\/title>/s, '<title>Still going on</title>')
+      await route.fulfill({ response, body: text.replace(/<main.*<\/main>/s, again) })
+    })
+  await delay('**/dead-letters/plan?*')
   await at(`/console/dead-letters/plan?do=discard&id=${id}`)
   await page.getByRole('heading', { name: 'Still going on' }).waitFor()
   await page.getByRole('heading', { name: 'Discard 1 event?' }).waitFor()
-  assert.equal(asked, 3)
+  await page.waitForTimeout(1500)
+  assert.equal(asked, 3, 'and no more')
   assert.match(await page.title(), /^Discard/)
+  const plan = await page.locator('input[name=plan]').inputValue()
   await page.getByLabel('Yes, for good').check()
   await page.getByRole('button', { name: 'Discard 1 event' }).click()
   await page.getByRole('status').getByText('1 event discarded').waitFor()
-  assert.equal(asked, 3, 'and no more')
+
+  // Its own page leads to the end.
+  asked = 0
+  await delay('**/dead-letters/job?*')
+  await at(`/console/dead-letters/job?plan=${plan}`)
+  await page.getByRole('heading', { name: 'Still going on' }).waitFor()
+  await page.getByRole('status').getByText('1 event discarded').waitFor()
+  assert.match(page.url(), /dead-letters\?discarded=1$/)
 })
 
 inWindow('users: looked up by address and by id, fetched from Clerk, gone', async ({ page, at }) => {

@@ -18,7 +18,7 @@ const START_TIMEOUT = 60_000
 
 export function program(name) {
   const path = join(target, process.env.PROFILE ?? 'debug', name)
-  if (!existsSync(path)) throw new Error(`${path} is not there: run scripts/test-console`)
+  if (!existsSync(path)) throw new Error(`${path} is not there: run scripts/test-console, or cargo build --release for PROFILE=release`)
   return path
 }
 
@@ -172,6 +172,9 @@ export function user(id, fields = {}) {
     ...fields,
   }
 }
+
+/** One who cannot be given a row. */
+export const nobody = (id) => user(id, { email_addresses: [], primary_email_address_id: null })
 
 export const newId = () => `user_${randomUUID().replaceAll('-', '').slice(0, 27)}`
 

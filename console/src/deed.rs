@@ -9,12 +9,12 @@ use crate::{
     errand::Which,
     form::{self, Fields},
     frame::{self, Room, again, hidden},
+    jobs::Job,
     letters::{events, from, group_address, letter_address, place},
     plans::{Deed, Plan},
     refusal::Refusal,
     shelf::Shelf,
     wording::count,
-    works::Work,
 };
 
 /// The page that counts, and asks.
@@ -105,7 +105,7 @@ pub(crate) async fn carry_out(
         None
     };
     match begun {
-        Some(work) => Ok(ended(&work)?.unwrap_or_else(|| see_other(&work_address(name)))),
+        Some(job) => Ok(ended(&job)?.unwrap_or_else(|| see_other(&job_address(name)))),
         None => Err(Refusal::NotFound(
             "What was planned was done already, or is too long ago. Nothing was done now."
                 .to_owned(),
@@ -114,48 +114,48 @@ pub(crate) async fn carry_out(
 }
 
 /// The page of a deed that goes on; of one that has ended, where it was done.
-pub(crate) fn work(shelf: &Shelf, fields: &Fields, csrf: &str) -> Result<Answer, Refusal> {
+pub(crate) fn job(shelf: &Shelf, fields: &Fields, csrf: &str) -> Result<Answer, Refusal> {
     let name = fields.get("plan").unwrap_or_default();
-    let work = shelf.work(name).ok_or_else(|| {
+    let job = shelf.job(name).ok_or_else(|| {
         Refusal::NotFound("This is too long ago, or the process was started again.".to_owned())
     })?;
-    if let Some(ended) = ended(&work)? {
+    if let Some(ended) = ended(&job)? {
         return Ok(ended);
     }
-    let main = going(name, &work);
-    let title = doing(work.deed);
+    let main = going(name, &job);
+    let title = doing(job.deed);
     let framed = frame::framed(Room::DeadLetters, title, csrf, &main);
     Ok(page(StatusCode::OK, framed))
 }
 
-fn going(name: &str, work: &Work) -> Markup {
+fn going(name: &str, job: &Job) -> Markup {
     html! {
         section.question {
-            h1 { (doing(work.deed)) " " (events(work.letters)) }
-            @match work.progress.now() {
+            h1 { (doing(job.deed)) " " (events(job.letters)) }
+            @match job.progress.so_far() {
                 Some((seen, total)) => {
                     p role="status" { (count(seen)) " of " (count(total)) " letters looked at." }
                     progress aria-label="Letters looked at" max=(total) value=(seen) {}
                 }
-                None => p role="status" { "It waits until another request has gone through the letters." },
+                None => p role="status" { "It has not begun: it waits for its turn, or for the queue." },
             }
             p.hint { "It goes on without this page, which shows the end by itself." }
-            (again(&work_address(name)))
+            (again(&job_address(name)))
         }
     }
 }
 
 /// Where its end leads to; `None` while it goes on.
-fn ended(work: &Work) -> Result<Option<Answer>, Refusal> {
-    let Some(ended) = work.ended() else {
+fn ended(job: &Job) -> Result<Option<Answer>, Refusal> {
+    let Some(ended) = job.ended() else {
         return Ok(None);
     };
     let number = ended.map_err(Refusal::Unavailable)?.to_string();
-    let done = match work.deed {
+    let done = match job.deed {
         Deed::Replay => "replayed",
         Deed::Discard => "discarded",
     };
-    let parameters = [("from", from(work.place)), (done, Some(number.as_str()))];
+    let parameters = [("from", from(job.place)), (done, Some(number.as_str()))];
     Ok(Some(see_other(&form::address(
         "/dead-letters",
         &parameters,
@@ -169,6 +169,50 @@ fn doing(deed: Deed) -> &'static str {
     }
 }
 
-fn work_address(name: &str) -> String {
-    form::address("/dead-letters/work", &[("plan", Some(name))])
+fn job_address(name: &str) -> String {
+    form::address("/dead-letters/job", &[("plan", Some(name))])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use clerk_sync_pipeline::queue::parked::{Place, Tally};
+    use tokio::time::Instant;
+
+    use crate::jobs::Jobs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_page_of_a_deed_says_how_far_it_is_and_leads_to_its_end() {
+        let mut tally = Tally::default();
+        tally.add("malformed");
+        let plan = Plan {
+            deed: Deed::Discard,
+            place: Place::Dead,
+            which: Which::All,
+            ids: Arc::default(),
+            tally,
+            left_out: 0,
+        };
+        let (job, end) = Jobs::default().begin("a&b", &plan, Instant::now());
+        let waiting = going("a&b", &job).into_string();
+        assert!(waiting.contains("Discarding 1 event<"), "{waiting}");
+        assert!(waiting.contains("It has not begun"), "{waiting}");
+        let again = r#"href="/console/dead-letters/job?plan=a%26b" data-again"#;
+        assert!(waiting.contains(again), "{waiting}");
+
+        job.progress.start(1200);
+        job.progress.one_more();
+        let begun = going("a&b", &job).into_string();
+        assert!(begun.contains("1 of 1,200 letters"), "{begun}");
+        assert!(begun.contains(r#"max="1200" value="1""#), "{begun}");
+        assert!(ended(&job).unwrap().is_none());
+
+        end.send_replace(Some(Ok(1)));
+        let end = ended(&job).unwrap().unwrap();
+        let location = end.headers()[http::header::LOCATION].to_str();
+        assert_eq!(location.unwrap(), "/console/dead-letters?discarded=1");
+    }
 }

@@ -1,6 +1,6 @@
 //! What is done at the parked letters, on whichever queue they are.
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{collections::HashSet, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use clerk_sync_pipeline::{
@@ -15,8 +15,8 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     inventory::Inventory,
+    jobs::Job,
     plans::{Deed, Plan},
-    works::Progress,
 };
 
 /// Most letters that one event may have on its page.
@@ -168,23 +168,24 @@ impl Errand for Count {
 }
 
 /// Does what was planned, to exactly those.
-pub(crate) struct Carry(pub(crate) Plan, pub(crate) Progress);
+pub(crate) struct Carry(pub(crate) Plan, pub(crate) Arc<Job>);
 
 impl Errand for Carry {
     type Result = u64;
 
     async fn run<P: Parked>(self, parked: &mut P) -> Result<u64, Interrupted> {
+        let Self(plan, job) = self;
         let Plan {
             deed,
             place,
             which,
             ids,
             ..
-        } = self.0;
-        self.1.begin(parked.count(place).await?);
+        } = plan;
+        job.progress.start(parked.count(place).await?);
         // The code again: an event that was replayed since may have come back for another reason.
         let walk = parked.walk(place, |letter| {
-            self.1.one_more();
+            job.progress.one_more();
             match deed {
                 _ if !which.takes(letter) || !ids.contains(letter.id.as_str()) => Fate::Keep,
                 Deed::Replay => Fate::Replay,

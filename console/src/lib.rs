@@ -26,6 +26,7 @@ mod frame;
 mod health;
 mod indent;
 mod inventory;
+mod jobs;
 mod ledger;
 mod letters;
 mod login;
@@ -43,7 +44,6 @@ mod stream;
 mod tail;
 mod users;
 mod wording;
-mod works;
 
 pub use access::Token;
 pub use config::{CONNECTIONS, Clerk, ConsoleArgs, ConsoleParts, Numbers, Queue, Watch};

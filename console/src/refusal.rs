@@ -89,8 +89,8 @@ impl Refusal {
     /// As a page for who is signed in, with the ways that lead on; `here` is what was asked for, if
     /// that can be asked again.
     pub(crate) fn answer_in(&self, room: Room, csrf: &str, here: Option<&str>) -> Answer {
-        let passes = matches!(self, Self::StillGoing | Self::Busy);
-        let again = here.filter(|_| passes).map(frame::again);
+        let is_passing = matches!(self, Self::StillGoing | Self::Busy);
+        let again = here.filter(|_| is_passing).map(frame::again);
         let text = self.text(&again.unwrap_or_default());
         self.page(frame::framed(room, self.title(), csrf, &text))
     }

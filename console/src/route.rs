@@ -16,7 +16,7 @@ pub(crate) enum Route {
     Letter,
     Body,
     Plan,
-    Work,
+    Job,
     Replay,
     Discard,
     Users,
@@ -39,7 +39,7 @@ impl Route {
             "/dead-letters/letter" => Self::Letter,
             "/dead-letters/body" => Self::Body,
             "/dead-letters/plan" => Self::Plan,
-            "/dead-letters/work" => Self::Work,
+            "/dead-letters/job" => Self::Job,
             "/dead-letters/replay" => Self::Replay,
             "/dead-letters/discard" => Self::Discard,
             "/users" => Self::Users,
@@ -58,7 +58,7 @@ impl Route {
             | Self::Letter
             | Self::Body
             | Self::Plan
-            | Self::Work
+            | Self::Job
             | Self::Replay
             | Self::Discard => Room::DeadLetters,
             Self::Users | Self::FindUser | Self::FetchUser => Room::Users,

@@ -169,7 +169,7 @@ impl Inner {
             }
             Route::Letter => letters::letter(&self.shelf, fields, false, csrf).await?,
             Route::Plan => deed::plan(&self.shelf, fields, csrf).await?,
-            Route::Work => return deed::work(&self.shelf, fields, csrf),
+            Route::Job => return deed::job(&self.shelf, fields, csrf),
             Route::Users => users::page(&self.reader, self.clerk.is_some(), fields, csrf).await?,
             Route::SignIn
             | Route::SignOut
@@ -229,7 +229,7 @@ impl Inner {
             | Route::DeadLetters
             | Route::Letter
             | Route::Plan
-            | Route::Work
+            | Route::Job
             | Route::Users => Err(Refusal::MethodNotAllowed("GET, HEAD")),
         }
     }

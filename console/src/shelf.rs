@@ -2,7 +2,8 @@
 //!
 //! A walk takes every letter in hand for a moment, so there is one at a time, and none by itself:
 //! only when somebody asks. Once begun it goes on, also when the page that asked for it has been
-//! answered; one that could not begin in time is forgotten with its page.
+//! answered. A look that could not begin in time is forgotten with its page; a deed that somebody
+//! was sure of waits for its turn.
 
 use std::{
     collections::HashMap,
@@ -24,9 +25,9 @@ use tokio_util::task::TaskTracker;
 use crate::{
     errand::{Body, Carry, Count, Find, Look, Parking, Which},
     inventory::Inventory,
+    jobs::{Job, Jobs},
     plans::{Deed, Plan, Plans},
     refusal::Refusal,
-    works::{Work, Works},
 };
 
 /// How long a page waits for a walk, with those before it.
@@ -44,7 +45,7 @@ struct Inner {
     desk: Arc<tokio::sync::Mutex<()>>,
     seen: Mutex<HashMap<bool, (Instant, Arc<Inventory>)>>,
     plans: Mutex<Plans>,
-    works: Mutex<Works>,
+    jobs: Mutex<Jobs>,
     tasks: TaskTracker,
 }
 
@@ -61,7 +62,7 @@ impl Shelf {
             desk: Arc::default(),
             seen: Mutex::default(),
             plans: Mutex::default(),
-            works: Mutex::default(),
+            jobs: Mutex::default(),
             tasks: TaskTracker::new(),
         }))
     }
@@ -157,29 +158,26 @@ impl Shelf {
 
     /// Begins what was planned, once, and waits as long as a page does; it is done then, or goes
     /// on. `None` where there is no such plan.
-    pub(crate) async fn carry_out(&self, name: &str, deed: Deed) -> Option<Arc<Work>> {
-        let work = {
-            let now = Instant::now();
-            let plan = lock(&self.0.plans).take(name, deed, now)?;
-            let (work, doing) = lock(&self.0.works).begin(name, &plan, now);
-            let (shelf, progress) = (self.clone(), work.progress.clone());
-            self.0.tasks.spawn(async move {
-                // Somebody is sure of it, so it is done, however long others take.
-                let _desk = shelf.0.desk.lock().await;
-                let result = shelf.0.parking.run(Carry(plan, progress)).await;
-                lock(&shelf.0.seen).clear();
-                tell(deed, &result);
-                doing.end(result.map_err(|error| interrupted(&error)));
-            });
-            work
-        };
-        work.wait(PATIENCE).await;
-        Some(work)
+    pub(crate) async fn carry_out(&self, name: &str, deed: Deed) -> Option<Arc<Job>> {
+        let now = Instant::now();
+        let plan = lock(&self.0.plans).take(name, deed, now)?;
+        let (job, end) = lock(&self.0.jobs).begin(name, &plan, now);
+        let (shelf, carry) = (self.clone(), Carry(plan, job.clone()));
+        self.0.tasks.spawn(async move {
+            // Somebody is sure of it, so it is done, however long others take.
+            let _desk = shelf.0.desk.lock().await;
+            let result = shelf.0.parking.run(carry).await;
+            lock(&shelf.0.seen).clear();
+            tell(deed, &result);
+            end.send_replace(Some(result.map_err(|error| interrupted(&error))));
+        });
+        job.wait(PATIENCE).await;
+        Some(job)
     }
 
     /// A deed that was begun, by the name of its plan.
-    pub(crate) fn work(&self, name: &str) -> Option<Arc<Work>> {
-        lock(&self.0.works).find(name)
+    pub(crate) fn job(&self, name: &str) -> Option<Arc<Job>> {
+        lock(&self.0.jobs).find(name)
     }
 
     /// What was seen in a place, if it is fresh.
@@ -277,13 +275,13 @@ mod tests {
             left_out: 0,
         };
         let name = lock(&shelf.0.plans).keep(plan, Instant::now());
-        let work = shelf.carry_out(&name, Deed::Replay).await.unwrap();
-        assert_eq!(work.ended(), None, "the page waited for seconds");
+        let job = shelf.carry_out(&name, Deed::Replay).await.unwrap();
+        assert_eq!(job.ended(), None, "it waits for its turn");
         assert!(shelf.carry_out(&name, Deed::Replay).await.is_none());
         drop(desk);
         shelf.close().await;
         // There is no file.
-        let ended = shelf.work(&name).unwrap().ended();
+        let ended = shelf.job(&name).unwrap().ended();
         assert!(matches!(ended, Some(Err(_))), "{ended:?}");
     }
 

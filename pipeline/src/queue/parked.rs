@@ -77,7 +77,7 @@ pub enum Fate {
 /// Parked letters, for one operator. Several may be at work at once, and beside workers: each
 /// letter is in one hand only.
 ///
-/// The walks hold some hundred bodies at a time, however many letters there are.
+/// The walks hold some hundred bodies at a time, or a 64th of a queue of more than 16,384 letters.
 pub trait Parked: Send + 'static {
     /// What a place is called where it is: a queue's name, or a file's.
     fn name(&self, place: Place) -> String;
@@ -121,7 +121,7 @@ pub trait Parked: Send + 'static {
 #[derive(Debug, thiserror::Error)]
 #[error("{cause}")]
 pub struct Interrupted {
-    /// How many letters had been replayed or discarded.
+    /// How many letters had been replayed or discarded, as far as the broker has said.
     pub done: u64,
     /// What happened, and what to do, for an operator.
     pub cause: String,

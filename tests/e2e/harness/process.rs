@@ -38,7 +38,7 @@ pub(crate) struct Process {
     child: Child,
     lines: Lines,
     logs: Lines,
-    /// End when it does, and have read everything then.
+    /// Each ends when its pipe is closed, and has read everything then.
     readers: Vec<JoinHandle<()>>,
 }
 

@@ -8,7 +8,7 @@
 use std::{ops::ControlFlow, time::Duration};
 
 use bytes::Bytes;
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::join_all;
 use lapin::{Connection, message::Delivery, options::QueueDeclareOptions, types::FieldTable};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -61,13 +61,7 @@ struct InHand {
 }
 
 impl InHand {
-    /// [`Lane::heard`], by all of them.
-    async fn heard(lanes: &[Lane], queue: &str) -> Result<u64, String> {
-        let heard = try_join_all(lanes.iter().map(|lane| lane.heard(queue))).await?;
-        Ok(heard.iter().sum())
-    }
-
-    /// Acknowledges what was marked, and gives the rest back to itself; how many that were.
+    /// Acknowledges what was marked, and waits until that is settled; how many that were.
     async fn discard(&mut self) -> Result<u64, String> {
         let mut done = 0;
         for lane in &mut self.lanes {
@@ -76,7 +70,7 @@ impl InHand {
                 done += 1;
             }
         }
-        self.messages += Self::heard(&self.lanes, &self.queue).await?;
+        self.messages += lane::settled(&self.lanes, &self.queue).await?;
         self.messages -= done;
         Ok(done)
     }
@@ -126,10 +120,9 @@ impl AmqpParked {
         if looked.is_err() || !marked {
             self.let_go().await;
         }
-        match looked {
-            Ok(()) => Ok(done),
-            Err(cause) => Err(interrupted(done, cause)),
-        }
+        looked
+            .map(|()| done)
+            .map_err(|cause| interrupted(done, cause))
     }
 
     fn queue(&self, place: Place) -> String {
@@ -183,6 +176,7 @@ impl Parked for AmqpParked {
         let Some(mut in_hand) = self.in_hand.take() else {
             return Ok(0);
         };
+        // Of a failure none is counted: an acknowledgement has no answer, so some may be gone.
         let done = in_hand
             .discard()
             .await

@@ -1,5 +1,6 @@
 //! A channel that holds messages of a walk, until they are acknowledged or it is closed.
 
+use futures_util::future::try_join_all;
 use lapin::{
     Channel, Consumer,
     options::{BasicAckOptions, BasicGetOptions},
@@ -8,6 +9,10 @@ use tokio::time::timeout;
 
 use super::answered;
 use crate::queue::amqp::connection::CLOSE_TIMEOUT;
+
+/// Gets that bring every acknowledgement to the queue. The first returns when those on their way have
+/// arrived, and those held back are sent then; the second comes behind these; the third is to spare.
+const GETS_TO_SETTLE: usize = 3;
 
 pub(super) struct Lane {
     channel: Channel,
@@ -28,23 +33,17 @@ impl Lane {
         }
     }
 
-    /// Says it; the broker has done it after [`Self::heard`].
+    /// Says it; the broker has done it after [`settled`].
     pub(super) async fn acknowledge(&mut self, tag: u64) -> Result<(), String> {
         self.has_acknowledged = true;
         let options = BasicAckOptions { multiple: false };
         answered(self.channel.basic_ack(tag, options)).await
     }
 
-    /// Waits until the broker has done what was acknowledged; how many messages that took in hand.
-    ///
-    /// An acknowledgement has no answer. Those of a quorum queue go by the channel, which holds them
-    /// back while 32 are on their way (`rabbit_fifo_client`), and forgets what it holds back when it
-    /// is closed. A get takes the same way and has an answer: when the first comes back, the others
-    /// are sent, and the second comes behind them.
-    pub(super) async fn heard(&self, queue: &str) -> Result<u64, String> {
+    async fn settled(&self, queue: &str) -> Result<u64, String> {
         let mut taken = 0;
         if self.has_acknowledged {
-            for _ in 0..3 {
+            for _ in 0..GETS_TO_SETTLE {
                 let options = BasicGetOptions { no_ack: false };
                 let got = answered(self.channel.basic_get(queue.into(), options)).await?;
                 taken += u64::from(got.is_some());
@@ -59,4 +58,14 @@ impl Lane {
         let closing = self.channel.close(200, "done".into());
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
+}
+
+/// Waits until the acknowledgements on these lanes are settled; how many messages that took in hand.
+///
+/// An acknowledgement has no answer. Those of a quorum queue go by the channel, which holds them back
+/// while 32 are on their way (`rabbit_fifo_client`), and forgets what it holds back when it is closed.
+/// A get takes the same way, and has an answer.
+pub(super) async fn settled(lanes: &[Lane], queue: &str) -> Result<u64, String> {
+    let taken = try_join_all(lanes.iter().map(|lane| lane.settled(queue))).await?;
+    Ok(taken.iter().sum())
 }

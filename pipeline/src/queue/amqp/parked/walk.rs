@@ -1,8 +1,8 @@
 //! One walk through a queue, from its oldest message on.
 //!
 //! It consumes, as that brings messages without a round trip for each. A lane is sent as many as its
-//! prefetch; when it holds that many that stay, the next one follows. So few bodies are in memory,
-//! however long the queue is.
+//! prefetch; when it holds that many that stay, the next one follows. So the prefetch bounds the
+//! bodies in memory: 256, or a 64th of a longer queue.
 
 use std::{ops::ControlFlow, time::Duration};
 
@@ -15,7 +15,9 @@ use lapin::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    ALARM, ANSWER_TIMEOUT, AmqpParked, InHand, Judge, answered, lane::Lane, no_answer,
+    ALARM, ANSWER_TIMEOUT, AmqpParked, InHand, Judge, answered,
+    lane::{self, Lane},
+    no_answer,
     replay::AT_ONCE,
 };
 use crate::queue::{amqp::explain, parked::Fate};
@@ -23,9 +25,10 @@ use crate::queue::{amqp::explain, parked::Fate};
 /// Messages that a lane holds, where that is enough for [`MOST_LANES`]. For each acknowledgement the
 /// broker goes through those that its channel holds.
 const PREFETCH: u16 = 256;
-/// A broker may allow few channels.
+/// Channels of a walk at most, up to 4 million letters: a broker may allow few.
 const MOST_LANES: u64 = 64;
-/// Longest silence, in the ordinary, of a broker that has something to send.
+/// A broker that has something to send is ordinarily not silent for so long; after it the queue is
+/// asked whether it is empty.
 const SILENCE: Duration = Duration::from_millis(250);
 
 pub(super) struct Walk<'a> {
@@ -83,7 +86,7 @@ impl<'a> Walk<'a> {
         while let Some(published) = self.replays.next().await {
             self.take_out(published?).await?;
         }
-        self.kept += InHand::heard(&self.lanes, &self.queue).await?;
+        self.kept += lane::settled(&self.lanes, &self.queue).await?;
         Ok(())
     }
 
@@ -107,7 +110,7 @@ impl<'a> Walk<'a> {
     async fn next(&mut self) -> Result<Option<Delivery>, String> {
         if self.lanes.is_empty() || self.stuck == usize::from(self.prefetch) {
             let lane = self.consume().await;
-            let lane = self.told(lane)?;
+            let lane = self.or_alarm(lane)?;
             self.lanes.push(lane);
             self.stuck = 0;
         }
@@ -128,12 +131,12 @@ impl<'a> Walk<'a> {
                 Some(published) = replays.next() => self.take_out(published?).await?,
                 message = message, if may_come => match message {
                     Ok(Some(message)) => {
-                        return self.told(message.map(Some).map_err(|error| explain(&error)));
+                        return self.or_alarm(message.map(Some).map_err(|error| explain(&error)));
                     }
                     Ok(None) => return Err("the broker ended the consumer".to_owned()),
                     // What was on its way when the queue was empty has come by now.
                     Err(_) if is_empty => return Ok(None),
-                    Err(_) if Instant::now() > deadline => return self.told(Err(no_answer())),
+                    Err(_) if Instant::now() > deadline => return self.or_alarm(Err(no_answer())),
                     Err(_) => is_empty = self.parked.depth(&self.queue).await? == 0,
                 },
             }
@@ -176,8 +179,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A broker with an alarm does not answer whoever has published.
-    fn told<T>(&self, answer: Result<T, String>) -> Result<T, String> {
+    /// The alarm as the cause, where there is one: such a broker does not answer whoever has published.
+    fn or_alarm<T>(&self, answer: Result<T, String>) -> Result<T, String> {
         match answer {
             Err(_) if self.parked.connection.status().blocked() => Err(ALARM.to_owned()),
             answer => answer,
