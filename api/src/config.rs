@@ -11,7 +11,7 @@ use clerk_sync_clerk::{
 };
 use clerk_sync_ingest::PortLimits;
 use clerk_sync_pipeline::{
-    config::{Given, ProcessArgs, given},
+    config::{self, Given, ProcessArgs, given},
     telemetry::Metrics,
 };
 use clerk_sync_projection::{
@@ -110,7 +110,7 @@ pub struct ApiArgs {
     #[arg(long, env, default_value = "5s", value_name = "TIME", value_parser = clock_skew)]
     pub clerk_clock_skew: Duration,
     /// Shortest time between two fetches of one user from Clerk
-    #[arg(long, env, default_value = "2s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env, default_value = "2s", value_name = "TIME", value_parser = config::time)]
     pub sync_floor: Duration,
 }
 

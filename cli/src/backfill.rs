@@ -61,7 +61,7 @@ pub(crate) fn run(args: BackfillArgs) -> ExitCode {
         let shutdown = Shutdown::on_signals()?;
         let begin = async {
             let sides = args.sides.open(Arc::new(Metrics::new(0))).await?;
-            Backfill::begin(sides.check(true).await?, args.restart).await
+            Backfill::begin(sides.check_aloud(true).await?, args.restart).await
         };
         let backfill = crate::unless_stopped(&shutdown, begin).await?;
         Box::pin(backfill.run(&shutdown)).await

@@ -9,7 +9,11 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clerk_sync_pipeline::{config::WrongSetting, lifecycle::Shutdown, secret::ServerUrl};
+use clerk_sync_pipeline::{
+    config::{self, WrongSetting},
+    lifecycle::Shutdown,
+    secret::ServerUrl,
+};
 use clerk_sync_projection::Projection;
 
 mod broker;
@@ -54,7 +58,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "URL", value_parser = http_url)]
     probe: Option<ServerUrl>,
     /// How long the probe waits for each step
-    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = humantime::parse_duration, requires = "probe")]
+    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = config::time, requires = "probe")]
     within: Duration,
     /// Exit with 1 for a warning, too
     #[arg(long)]

@@ -7,7 +7,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use clerk_sync_pipeline::{queue::amqp::Nodes, secret::ServerUrl};
+use clerk_sync_pipeline::{config, queue::amqp::Nodes, secret::ServerUrl};
 use clerk_sync_projection::{MissingEmail, config::database_url};
 use clerk_sync_simulator::{Addressless, History, Plan};
 use rand::{SeedableRng as _, rngs::StdRng};
@@ -58,7 +58,7 @@ pub(crate) struct ProveArgs {
     #[arg(long)]
     faults: bool,
     /// With --faults: time over which the deliveries are spread
-    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = config::time)]
     spread: Duration,
     /// What a user without any address becomes. Only `placeholder` makes every column certain
     #[arg(long, default_value = "placeholder", value_enum, ignore_case = true)]

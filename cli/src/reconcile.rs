@@ -62,10 +62,10 @@ pub(crate) struct ReconcileArgs {
     #[arg(long, default_value = "1%", value_name = "ROWS")]
     max_deletes: MaxDeletes,
     /// Look only at users that changed in this time: 25h, 7days. Finds no ghosts
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = config::time)]
     since: Option<Duration>,
     /// How long a webhook may be on its way before its user counts as drifted
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = config::time)]
     settle: Duration,
     /// As JSON, whose shape docs/RECONCILE.md has
     #[arg(long, conflicts_with = "watch")]
@@ -86,7 +86,7 @@ fn before(moment: Millis, time: Duration) -> Millis {
 }
 
 fn some_time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let time = config::time(text)?;
     if time.is_zero() {
         return Err("use a time above 0".to_owned());
     }
@@ -101,7 +101,7 @@ pub(crate) fn run(args: ReconcileArgs) -> ExitCode {
     }
     crate::finish(async move {
         let sides = args.sides.open(Arc::new(Metrics::new(0))).await?;
-        let sides = sides.check(args.fix).await?;
+        let sides = sides.check_aloud(args.fix).await?;
         let since = args.since.map(|time| before(Millis::now(), time));
         let report = Box::pin(reconcile(&sides, &args, since, true)).await?;
         if args.json {

@@ -17,6 +17,7 @@ use crate::{
     trace::{self, TraceArgs},
 };
 
+pub use crate::wording::time;
 pub use examine::{Examined, WrongSetting, examine, parse, report};
 
 mod examine;

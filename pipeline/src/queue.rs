@@ -7,6 +7,7 @@ use std::{fmt, future::Future, str::FromStr, time::Duration};
 use crate::{
     event::{Event, Millis},
     telemetry::labels,
+    wording,
 };
 
 pub mod amqp;
@@ -248,7 +249,7 @@ impl FromStr for RetryLadder {
             .split(',')
             .map(|delay| {
                 let delay = delay.trim();
-                humantime::parse_duration(delay).map_err(|error| format!("`{delay}`: {error}"))
+                wording::time(delay).map_err(|error| format!("`{delay}`: {error}"))
             })
             .collect::<Result<Vec<_>, _>>()?;
         if delays

@@ -77,6 +77,16 @@ pub fn cut(text: &str, width: usize) -> String {
     format!("{kept}…")
 }
 
+/// A parser for a time as a person writes it: `30s`, `1h 30m`, `7days`.
+///
+/// # Errors
+/// Not a time, with what to write instead.
+pub fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|error| {
+        format!("{error}; write numbers with their units, such as 30s, 12h or 7days")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clerk_sync_pipeline::{
-    config::{AmqpArgs, ProcessArgs},
+    config::{self, AmqpArgs, ProcessArgs},
     queue::BatchLimits,
 };
 use clerk_sync_projection::config::{DatabaseArgs, ProjectionArgs};
@@ -40,7 +40,7 @@ pub struct WorkerArgs {
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
     pub projection: ProjectionArgs,
     /// How long the ledger remembers an event. Correctness does not depend on it
-    #[arg(long, env, default_value = "30d", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env, default_value = "30d", value_name = "TIME", value_parser = config::time)]
     pub ledger_retention: Duration,
     /// Batches in hand at once, each with a database connection of its own
     #[arg(long, env, default_value_t = 2, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=64))]
@@ -49,7 +49,7 @@ pub struct WorkerArgs {
     #[arg(long, env, default_value_t = 128, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub batch_events: u16,
     /// Longest wait for a batch to fill
-    #[arg(long, env, default_value = "5ms", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, env, default_value = "5ms", value_name = "TIME", value_parser = config::time)]
     pub batch_linger: Duration,
     /// Deliveries that RabbitMQ sends ahead to each lane
     #[arg(long, env, default_value_t = 300, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]

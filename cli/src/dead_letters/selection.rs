@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use clerk_sync_pipeline::{
-    Millis,
+    Millis, config,
     queue::parked::{Fate, Interrupted, Letter, Parked, Place, Tally},
 };
 
@@ -17,10 +17,10 @@ pub(super) struct Filter {
     #[arg(long = "type", value_name = "TYPE")]
     event_type: Vec<String>,
     /// Only received longer ago than this: 30m, 12h, 7days
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "AGE", value_parser = config::time)]
     older_than: Option<Duration>,
     /// Only received within this time
-    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "AGE", value_parser = config::time)]
     newer_than: Option<Duration>,
 }
 

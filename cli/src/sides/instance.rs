@@ -1,14 +1,20 @@
 //! Whether a key and a database belong together: an instance that is mixed up must not fill a table
 //! with strangers, nor empty it.
 
+use std::{io::Write as _, pin::pin, time::Duration};
+
 use clerk_sync_clerk::backend::{Instance, MAX_IDS};
 use clerk_sync_entity::bookmarks;
+use tokio::time::timeout;
 
 use super::{PATIENCE_WITH_CLERK, Sides, Unchecked, patiently};
 
 /// How many users of the first and of the last are looked up at Clerk, of those that the sync has
 /// written and of those that have a row. One call has room for all four.
 const SAMPLE: u64 = MAX_IDS as u64 / 4;
+
+/// After which a person wonders.
+const LONG: Duration = Duration::from_secs(5);
 
 impl Unchecked {
     /// Makes sure that the tables are there, can be written to if they are to be, and that the rows
@@ -51,6 +57,20 @@ impl Unchecked {
             projection: self.projection,
             instance,
         })
+    }
+
+    /// [`Self::check`], for a person, who is told when it takes long: what is wrong is told only when
+    /// a side has had its time.
+    pub(crate) async fn check_aloud(self, writes: bool) -> anyhow::Result<Sides> {
+        let mut check = pin!(self.check(writes));
+        if let Ok(checked) = timeout(LONG, check.as_mut()).await {
+            return checked;
+        }
+        let _ = writeln!(
+            std::io::stderr(),
+            "no answer yet from Clerk's API or the database: asking again for some minutes"
+        );
+        check.await
     }
 
     async fn remember(&self, instance: &Instance) -> anyhow::Result<()> {
