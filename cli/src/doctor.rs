@@ -43,7 +43,8 @@ use settings::{Settings, http_url};
 /// changes nothing. Each line is `ok`, `skipped` (not asked, and why), `warning` or `problem`, with
 /// the cure beneath it.
 #[derive(clap::Args)]
-#[command(after_help = "\
+#[command(
+    after_help = "\
 Examples:
   clerk-sync doctor
   clerk-sync doctor --webhook-url https://example.com/api/webhooks/clerk
@@ -51,7 +52,10 @@ Examples:
   clerk-sync doctor --probe https://example.com/api/webhooks/clerk
 
 Exit codes: 0 well, or only warnings; 1 a problem, with --strict a warning too;
-64 wrong usage. docs/DOCTOR.md describes each check.")]
+64 wrong usage. docs/DOCTOR.md describes each check.",
+    // It is no process that could be asked.
+    mut_arg("healthcheck", |arg| arg.hide(true))
+)]
 pub(crate) struct DoctorArgs {
     /// Also post a signed event of a made-up user here, and follow it to its row and away again. No
     /// row is left, whatever happens

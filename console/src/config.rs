@@ -44,7 +44,7 @@ pub const CONNECTIONS: u32 = 3;
 /// ingest and worker are processes of their own.
 #[derive(Clone, Debug, clap::Args)]
 #[command(
-    mut_arg("clerk_instance_id", |arg| arg.help(
+    mut_arg("clerk_instance_id", |arg| arg.help_heading("Clerk").help(
         "The only Clerk instance that the rows may be of (ins_…)"
     )),
     mut_arg("missing_email", |arg| arg.help(
@@ -60,7 +60,7 @@ pub struct Args {
     pub console_token: Token,
     /// Metrics of ingest and of the workers, with commas between them: http://ingest:9464/metrics.
     /// Without, the console knows what the ledger and the queue say: nothing of refused requests
-    #[arg(long, env, value_name = "URLS", value_delimiter = ',', hide_default_value = true, default_value = "", value_parser = given(metrics_url))]
+    #[arg(long, env, hide_env_values = true, value_name = "URLS", value_delimiter = ',', hide_default_value = true, default_value = "", value_parser = given(metrics_url))]
     pub console_scrape: Vec<Given<Url>>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
@@ -71,16 +71,16 @@ pub struct Args {
     /// Secret key of the Clerk instance (sk_live_…): with it, a user can be fetched from Clerk
     #[arg(
         long, env, hide_env_values = true, hide_default_value = true, default_value = "",
-        value_name = "KEY", value_parser = given(SecretKey::from_str)
+        value_name = "KEY", value_parser = given(SecretKey::from_str), help_heading = "Clerk"
     )]
     pub clerk_secret_key: Given<SecretKey>,
     /// Where Clerk's Backend API is, if not at Clerk
-    #[arg(long, env, default_value = DEFAULT_API_URL, value_name = "URL")]
+    #[arg(long, env, default_value = DEFAULT_API_URL, value_name = "URL", help_heading = "Clerk")]
     pub clerk_api_url: ApiUrl,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Rows")]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
     pub projection: ProjectionArgs,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Port")]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
     pub port: PortLimits,
     #[command(flatten)]

@@ -13,7 +13,10 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct DatabaseArgs {
     /// The application's database: postgres://… or sqlite:…
-    #[arg(long, env, hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    #[arg(
+        long, env, hide_env_values = true, value_name = "URL", value_parser = database_url,
+        help_heading = "Database"
+    )]
     pub database_url: ServerUrl,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become the help's heading")]
