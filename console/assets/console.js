@@ -36,23 +36,51 @@ function once(form) {
   })
 }
 
+const find = (selector) => document.querySelector(selector)
+const LONGEST_WAIT = 30_000
+
+/** Waits, and then until somebody looks. */
+async function pause(time) {
+  await new Promise((resolve) => setTimeout(resolve, time))
+  while (document.hidden) await new Promise((resolve) => addEventListener('visibilitychange', resolve, { once: true }))
+}
+
 /** A page that is not ready asks again, in its place, until it is. */
-function poll(link) {
-  setTimeout(async () => {
-    try {
-      const answer = await fetch(link.href)
-      const page = new DOMParser().parseFromString(await answer.text(), 'text/html')
-      // No navigation: the session has ended, or the server refuses everybody.
-      if (!page.querySelector('nav')) return location.replace(answer.url)
-      if (answer.redirected) history.replaceState(null, '', answer.url)
-      document.title = page.title
-      find('main').replaceWith(page.querySelector('main'))
-      find('main [autofocus]')?.focus()
-      enhance(find('main'))
-    } catch {
-      poll(link)
+async function poll(link, wait = 1000) {
+  await pause(wait)
+  const later = () => poll(link, Math.min(wait * 2, LONGEST_WAIT))
+  try {
+    const answer = await fetch(link.href)
+    const page = new DOMParser().parseFromString(await answer.text(), 'text/html')
+    if (!page.querySelector('nav')) {
+      // The door; or a server, or what is before it, that answers nobody now.
+      return answer.redirected ? location.replace(answer.url) : later()
     }
-  }, 1000)
+    if (answer.redirected) history.replaceState(null, '', answer.url)
+    document.title = page.title
+    show(page)
+  } catch {
+    later()
+  }
+}
+
+/** Puts what a page says into this one; where only a number has changed, only that. */
+function show(page) {
+  const parts = ['#main [role=status]', '#main progress']
+  const [now, next] = [document, page].map((page) => parts.map((part) => page.querySelector(part)))
+  const again = page.querySelector('[data-again]')
+  if (again && [...now, ...next].every((part) => part)) {
+    now[0].textContent = next[0].textContent
+    now[1].max = next[1].max
+    now[1].value = next[1].value
+    poll(find('[data-again]'))
+    return
+  }
+  const had = find('main').contains(document.activeElement)
+  find('main').replaceWith(page.querySelector('main'))
+  const focused = find('main [autofocus]') ?? (had ? find('main') : undefined)
+  focused?.focus()
+  enhance(find('main'))
 }
 
 /** Gives a page, or a part that has come into it, its behaviour. */
@@ -64,7 +92,6 @@ function enhance(within) {
 
 // A page that a browser has kept, against its order, may be of a session that has ended.
 addEventListener('pageshow', (event) => event.persisted && location.reload())
-const find = (selector) => document.querySelector(selector)
 if (find('#theme')) theme(find('#theme'))
 enhance(document)
 if (find('#charts')) overview(find('#charts'))

@@ -248,12 +248,13 @@ inWindow('a page that is not ready asks again in its place, and then works as an
   await page.waitForTimeout(1500)
   let asked = 0
   /** The first two answers are of a page that is not ready. */
-  const delay = (path) =>
+  const delay = (path, part = () => '') =>
     page.route(path, async (route) => {
       asked += 1
       if (asked > 2) return route.continue()
       const response = await route.fetch()
-      const again = `<main id="main"><h1>Still going on</h1><a href="${route.request().url()}" data-again>Look again</a></main>`
+      const link = `<a href="${route.request().url()}" data-again>Look again</a>`
+      const again = `<main id="main"><h1>Still going on</h1>${part()}${link}</main>`
       const text = (await response.text()).replace(/<title>.*<\/title>/s, '<title>Still going on</title>')
       await route.fulfill({ response, body: text.replace(/<main.*<\/main>/s, again) })
     })
@@ -271,9 +272,11 @@ inWindow('a page that is not ready asks again in its place, and then works as an
 
   // Its own page leads to the end.
   asked = 0
-  await delay('**/dead-letters/job?*')
+  await delay('**/dead-letters/job?*', () => `<p role="status">${asked} of 2</p><progress max="2" value="${asked}"></progress>`)
   await at(`/console/dead-letters/job?plan=${plan}`)
-  await page.getByRole('heading', { name: 'Still going on' }).waitFor()
+  await page.getByRole('link', { name: 'Look again' }).focus()
+  await page.getByRole('status').getByText('2 of 2').waitFor()
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Look again', 'it keeps the focus')
   await page.getByRole('status').getByText('1 event discarded').waitFor()
   assert.match(page.url(), /dead-letters\?discarded=1$/)
 })

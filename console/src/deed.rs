@@ -104,6 +104,8 @@ pub(crate) async fn carry_out(
     } else {
         None
     };
+    // One that was begun by an answer that got lost has its page.
+    let begun = begun.or_else(|| shelf.job(name).filter(|job| sure && job.deed == deed));
     match begun {
         Some(job) => Ok(ended(&job)?.unwrap_or_else(|| see_other(&job_address(name)))),
         None => Err(Refusal::NotFound(

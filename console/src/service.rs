@@ -136,7 +136,10 @@ impl Inner {
             }
         };
         let shown = self.show(route, &head.headers, &fields, &session.csrf);
-        let here = head.uri.path_and_query().map(|target| target.as_str());
+        // What these are shown from is kept for a while, so asking again comes to an end.
+        let is_kept = matches!(route, Route::DeadLetters | Route::Plan);
+        let here = head.uri.path_and_query().filter(|_| is_kept);
+        let here = here.map(|target| target.as_str());
         Ok(shown
             .await
             .unwrap_or_else(|refusal| refusal.answer_in(route.room(), &session.csrf, here)))

@@ -88,18 +88,22 @@ impl Shelf {
 
     /// The letters of an event: it may be there twice, if it came twice.
     pub(crate) async fn letters(&self, place: Place, id: &str) -> Result<Vec<Letter>, Refusal> {
-        let known = self.seen(place).map(|seen| seen.of_event(id));
-        if let Some(known) = known.filter(|known| !known.is_empty()) {
-            return Ok(known);
-        }
-        // It may have come since; and another page has a use for what is seen on the way.
-        let turn = self.turn().await?;
-        let seen = self.look_now(turn, place).await?;
+        let (seen, looked_until) = match self.seen(place) {
+            Some(seen) => (seen, None),
+            // Another page has a use for what is seen on the way.
+            None => {
+                let turn = self.turn().await?;
+                let until = turn.until;
+                (self.look_now(turn, place).await?, Some(until))
+            }
+        };
         let found = seen.of_event(id);
-        if !found.is_empty() || seen.is_whole() {
+        if !found.is_empty() || (looked_until.is_some() && seen.is_whole()) {
             return Ok(found);
         }
-        let (shelf, turn, id) = (self.clone(), self.turn().await?, id.to_owned());
+        // It may have come since, or be none of the newest.
+        let until = looked_until.unwrap_or_else(|| Instant::now() + PATIENCE);
+        let (shelf, turn, id) = (self.clone(), self.turn_until(until).await?, id.to_owned());
         let find = self.walk(
             turn,
             async move { shelf.0.parking.run(Find(place, id)).await },
@@ -201,7 +205,10 @@ impl Shelf {
     /// Waits for the desk. A page that is given up takes its turn with it: impatience makes no
     /// queue of walks.
     async fn turn(&self) -> Result<Turn, Refusal> {
-        let until = Instant::now() + PATIENCE;
+        self.turn_until(Instant::now() + PATIENCE).await
+    }
+
+    async fn turn_until(&self, until: Instant) -> Result<Turn, Refusal> {
         let desk = timeout_at(until, self.0.desk.clone().lock_owned()).await;
         let desk = desk.map_err(|_| Refusal::Busy)?;
         Ok(Turn { desk, until })

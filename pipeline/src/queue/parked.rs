@@ -100,7 +100,7 @@ pub trait Parked: Send + 'static {
     /// operator has moved since; returns how many.
     ///
     /// # Errors
-    /// What was not discarded by then is where it was.
+    /// What was not discarded by then is where it was; how much that is, nobody may know.
     fn discard_marked(&mut self) -> impl Future<Output = Result<u64, Interrupted>> + Send;
 
     /// The body of a letter with this id, byte for byte, if there is one.

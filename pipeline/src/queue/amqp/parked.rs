@@ -70,8 +70,8 @@ impl InHand {
                 done += 1;
             }
         }
-        self.messages += lane::settled(&self.lanes, &self.queue).await?;
-        self.messages -= done;
+        lane::settled(&self.lanes, &self.queue).await?;
+        self.messages = self.messages.saturating_sub(done);
         Ok(done)
     }
 }
@@ -107,15 +107,35 @@ impl AmqpParked {
         Ok(declared.message_count().into())
     }
 
+    /// How many messages wait in a queue, from somebody who knows: a broker that cannot ask the
+    /// queue's leader in time says 0.
+    async fn known_depth(&self, queue: &str) -> Result<u64, String> {
+        let depth = self.depth(queue).await?;
+        if depth > 0 {
+            return Ok(depth);
+        }
+        let channel = answered(self.connection.create_channel()).await?;
+        let found = lane::get(&channel, queue).await?;
+        answered(channel.close(200, "done".into())).await?;
+        match found {
+            Some(_) => Ok(self.depth(queue).await?.max(1)),
+            None => Ok(0),
+        }
+    }
+
     /// Has every message judged that is there now. Returns how many were replayed; what was marked
     /// is kept in hand.
     async fn go_through(&mut self, place: Place, judge: impl Judge) -> Result<u64, Interrupted> {
         self.let_go().await;
         let total = self.count(place).await?;
         let mut walk = Walk::new(self, self.queue(place), total);
-        let looked = walk.go(total, judge).await;
+        let mut looked = walk.go(judge).await;
         let (in_hand, done) = walk.end();
         let marked = in_hand.lanes.iter().any(|lane| !lane.marked.is_empty());
+        if looked.is_ok() && marked {
+            // Somebody may think about it, and what comes meanwhile is for others to see.
+            looked = lane::cancel(&in_hand.lanes).await;
+        }
         self.in_hand = Some(in_hand);
         if looked.is_err() || !marked {
             self.let_go().await;
@@ -139,6 +159,9 @@ impl AmqpParked {
             return;
         };
         join_all(in_hand.lanes.into_iter().map(Lane::close)).await;
+        if self.connection.status().blocked() {
+            return;
+        }
         let (mut seen, mut grown) = (0, Instant::now());
         while let Ok(depth) = self.depth(&in_hand.queue).await {
             if depth > seen {
@@ -159,7 +182,7 @@ impl Parked for AmqpParked {
     }
 
     async fn count(&mut self, place: Place) -> Result<u64, Interrupted> {
-        let depth = self.depth(&self.queue(place)).await;
+        let depth = self.known_depth(&self.queue(place)).await;
         depth.map_err(|cause| interrupted(0, cause))
     }
 
@@ -176,14 +199,11 @@ impl Parked for AmqpParked {
         let Some(mut in_hand) = self.in_hand.take() else {
             return Ok(0);
         };
-        // Of a failure none is counted: an acknowledgement has no answer, so some may be gone.
-        let done = in_hand
-            .discard()
-            .await
-            .map_err(|cause| interrupted(0, cause))?;
+        let discarded = in_hand.discard().await;
         self.in_hand = Some(in_hand);
         self.let_go().await;
-        Ok(done)
+        // An acknowledgement has no answer, so after a failure nobody knows how many.
+        discarded.map_err(|cause| interrupted(0, format!("{cause}; some may be discarded")))
     }
 
     async fn body(&mut self, place: Place, id: &EventId) -> Result<Option<Bytes>, Interrupted> {

@@ -56,6 +56,25 @@ async fn letters(operator: &mut AmqpParked, place: Place) -> Vec<Letter> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_while_somebody_thinks_is_for_others_to_see() {
+    let mut queue = RabbitMq::new().await;
+    park(&mut queue, &numbered(30), Reason::MissingEmail).await;
+    let mut thinking = queue.operator().await;
+    let walk = thinking.walk(Place::Dead, |_| Fate::Mark);
+    assert_eq!(within("a walk", walk).await.unwrap(), 0);
+    park(&mut queue, &[event("msg_late")], Reason::MissingEmail).await;
+    let mut other = queue.operator().await;
+    let seen = letters(&mut other, Place::Dead).await;
+    assert_eq!(seen.len(), 1);
+    assert_eq!(seen[0].id.as_str(), "msg_late");
+    other.close().await;
+    assert_eq!(thinking.discard_marked().await.unwrap(), 30);
+    assert_eq!(letters(&mut thinking, Place::Dead).await.len(), 1);
+    thinking.close().await;
+    queue.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_message_is_a_letter_like_any_other() {
     let mut queue = RabbitMq::new().await;
     let topology = queue.server.topology.clone();

@@ -3,7 +3,8 @@
 use futures_util::future::try_join_all;
 use lapin::{
     Channel, Consumer,
-    options::{BasicAckOptions, BasicGetOptions},
+    message::Delivery,
+    options::{BasicAckOptions, BasicCancelOptions, BasicGetOptions},
 };
 use tokio::time::timeout;
 
@@ -40,16 +41,23 @@ impl Lane {
         answered(self.channel.basic_ack(tag, options)).await
     }
 
-    async fn settled(&self, queue: &str) -> Result<u64, String> {
-        let mut taken = 0;
+    /// A message that waits in the queue: only its leader can say that there is none.
+    pub(super) async fn get(&self, queue: &str) -> Result<Option<Delivery>, String> {
+        get(&self.channel, queue).await
+    }
+
+    async fn cancel(&self) -> Result<(), String> {
+        let options = BasicCancelOptions::default();
+        answered(self.channel.basic_cancel(self.consumer.tag(), options)).await
+    }
+
+    async fn settled(&self, queue: &str) -> Result<(), String> {
         if self.has_acknowledged {
             for _ in 0..GETS_TO_SETTLE {
-                let options = BasicGetOptions { no_ack: false };
-                let got = answered(self.channel.basic_get(queue.into(), options)).await?;
-                taken += u64::from(got.is_some());
+                self.get(queue).await?;
             }
         }
-        Ok(taken)
+        Ok(())
     }
 
     /// Gives back what it holds.
@@ -60,12 +68,26 @@ impl Lane {
     }
 }
 
-/// Waits until the acknowledgements on these lanes are settled; how many messages that took in hand.
+/// Waits until the acknowledgements on these lanes are settled. What it takes in hand is held as the
+/// rest.
 ///
 /// An acknowledgement has no answer. Those of a quorum queue go by the channel, which holds them back
 /// while 32 are on their way (`rabbit_fifo_client`), and forgets what it holds back when it is closed.
 /// A get takes the same way, and has an answer.
-pub(super) async fn settled(lanes: &[Lane], queue: &str) -> Result<u64, String> {
-    let taken = try_join_all(lanes.iter().map(|lane| lane.settled(queue))).await?;
-    Ok(taken.iter().sum())
+pub(super) async fn settled(lanes: &[Lane], queue: &str) -> Result<(), String> {
+    try_join_all(lanes.iter().map(|lane| lane.settled(queue))).await?;
+    Ok(())
+}
+
+/// Has no more sent to these lanes. What they hold they go on holding.
+pub(super) async fn cancel(lanes: &[Lane]) -> Result<(), String> {
+    try_join_all(lanes.iter().map(Lane::cancel)).await?;
+    Ok(())
+}
+
+/// A message that waits in a queue, unacknowledged.
+pub(super) async fn get(channel: &Channel, queue: &str) -> Result<Option<Delivery>, String> {
+    let options = BasicGetOptions { no_ack: false };
+    let got = answered(channel.basic_get(queue.into(), options)).await?;
+    Ok(got.map(|message| message.delivery))
 }

@@ -12,12 +12,11 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::{
-    ALARM, ANSWER_TIMEOUT, AmqpParked, InHand, Judge, answered,
+    ALARM, AmqpParked, InHand, Judge, answered,
     lane::{self, Lane},
-    no_answer,
     replay::AT_ONCE,
 };
 use crate::queue::{amqp::explain, parked::Fate};
@@ -29,11 +28,15 @@ const PREFETCH: u16 = 256;
 const MOST_LANES: u64 = 64;
 /// A broker that has something to send is ordinarily not silent for so long; after it the queue is
 /// asked whether it is empty.
-const SILENCE: Duration = Duration::from_millis(250);
+const SILENCE: Duration = Duration::from_millis(500);
+/// How often it must say so, with a silence after each: what it has handed out may be on its way
+/// from a node that lags behind. Only where others have taken some does a walk wait for that.
+const EMPTY_LOOKS: usize = 4;
 
 pub(super) struct Walk<'a> {
     parked: &'a AmqpParked,
     queue: String,
+    total: u64,
     prefetch: u16,
     /// The last one has room.
     lanes: Vec<Lane>,
@@ -42,8 +45,13 @@ pub(super) struct Walk<'a> {
     /// Letters on their way to the other place; each ends with its lane and tag when the broker has
     /// it there.
     replays: FuturesUnordered<BoxFuture<'a, Result<(usize, u64), String>>>,
-    kept: u64,
     done: u64,
+}
+
+/// A message, and whether a lane's room is taken by it.
+struct Taken {
+    message: Delivery,
+    takes_room: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -54,11 +62,11 @@ impl<'a> Walk<'a> {
         Self {
             parked,
             queue,
+            total,
             prefetch: prefetch.max(PREFETCH),
             lanes: Vec::new(),
             stuck: 0,
             replays: FuturesUnordered::new(),
-            kept: 0,
             done: 0,
         }
     }
@@ -67,30 +75,54 @@ impl<'a> Walk<'a> {
     pub(super) fn end(self) -> (InHand, u64) {
         let in_hand = InHand {
             queue: self.queue,
-            messages: self.kept,
+            // Those that were sent ahead and not judged, too.
+            messages: self.total - self.done,
             lanes: self.lanes,
         };
         (in_hand, self.done)
     }
 
-    /// Has `total` messages judged; fewer, where others have taken some.
-    pub(super) async fn go(&mut self, total: u64, mut judge: impl Judge) -> Result<(), String> {
-        for _ in 0..total {
-            let Some(message) = self.next().await? else {
+    /// Has every message judged; fewer, where others have taken some.
+    pub(super) async fn go(&mut self, judge: impl Judge) -> Result<(), String> {
+        let mut looked = self.look(judge).await;
+        // What is on its way arrives in the other place, whatever has happened here: it must not stay.
+        while let Some(published) = self.replays.next().await {
+            let taken_out = match published {
+                Ok(published) => self.take_out(published).await,
+                Err(cause) => Err(cause),
+            };
+            looked = looked.and(taken_out);
+        }
+        if !self.is_blocked() {
+            looked = looked.and(lane::settled(&self.lanes, &self.queue).await);
+        }
+        // A broker with an alarm does not answer whoever has published.
+        looked.map_err(|cause| {
+            if self.is_blocked() {
+                ALARM.to_owned()
+            } else {
+                cause
+            }
+        })
+    }
+
+    async fn look(&mut self, mut judge: impl Judge) -> Result<(), String> {
+        for _ in 0..self.total {
+            let Some(taken) = self.next().await? else {
                 break;
             };
-            if self.judged(message, &mut judge).is_break() {
+            if self.judged(taken, &mut judge).is_break() {
                 break;
             }
         }
-        while let Some(published) = self.replays.next().await {
-            self.take_out(published?).await?;
-        }
-        self.kept += lane::settled(&self.lanes, &self.queue).await?;
         Ok(())
     }
 
-    fn judged(&mut self, message: Delivery, judge: &mut impl Judge) -> ControlFlow<()> {
+    fn judged(&mut self, taken: Taken, judge: &mut impl Judge) -> ControlFlow<()> {
+        let Taken {
+            message,
+            takes_room,
+        } = taken;
         let fate = judge(&message);
         if fate == ControlFlow::Continue(Fate::Replay) {
             self.replay(message);
@@ -101,43 +133,38 @@ impl<'a> Walk<'a> {
         {
             lane.marked.push(message.delivery_tag);
         }
-        self.kept += 1;
-        self.stuck += 1;
+        self.stuck += usize::from(takes_room);
         fate.map_continue(|_| ())
     }
 
     /// The next message; `None` when the queue has nothing more to hand out.
-    async fn next(&mut self) -> Result<Option<Delivery>, String> {
+    async fn next(&mut self) -> Result<Option<Taken>, String> {
         if self.lanes.is_empty() || self.stuck == usize::from(self.prefetch) {
-            let lane = self.consume().await;
-            let lane = self.or_alarm(lane)?;
+            let lane = self.consume().await?;
             self.lanes.push(lane);
             self.stuck = 0;
         }
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let mut is_empty = false;
+        let mut empty_looks = 0;
         loop {
             let Self { lanes, replays, .. } = self;
+            let Some(lane) = lanes.last_mut() else {
+                return Ok(None);
+            };
             // A replay gives its room back when it is taken out.
             let room = usize::from(self.prefetch) - self.stuck;
             let may_come = replays.len() < room.min(AT_ONCE);
-            let message = async {
-                match lanes.last_mut() {
-                    Some(lane) => timeout(SILENCE, lane.consumer.next()).await,
-                    None => Ok(None),
-                }
-            };
             tokio::select! {
                 Some(published) = replays.next() => self.take_out(published?).await?,
-                message = message, if may_come => match message {
-                    Ok(Some(message)) => {
-                        return self.or_alarm(message.map(Some).map_err(|error| explain(&error)));
-                    }
+                message = timeout(SILENCE, lane.consumer.next()), if may_come => match message {
+                    Ok(Some(Ok(message))) => return Ok(Some(Taken { message, takes_room: true })),
+                    Ok(Some(Err(error))) => return Err(explain(&error)),
                     Ok(None) => return Err("the broker ended the consumer".to_owned()),
-                    // What was on its way when the queue was empty has come by now.
-                    Err(_) if is_empty => return Ok(None),
-                    Err(_) if Instant::now() > deadline => return self.or_alarm(Err(no_answer())),
-                    Err(_) => is_empty = self.parked.depth(&self.queue).await? == 0,
+                    Err(_) if empty_looks == EMPTY_LOOKS => return Ok(None),
+                    // Not by the queue's depth, which is 0 also when nobody knows.
+                    Err(_) => match lane.get(&self.queue).await? {
+                        Some(message) => return Ok(Some(Taken { message, takes_room: false })),
+                        None => empty_looks += 1,
+                    },
                 },
             }
         }
@@ -179,11 +206,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The alarm as the cause, where there is one: such a broker does not answer whoever has published.
-    fn or_alarm<T>(&self, answer: Result<T, String>) -> Result<T, String> {
-        match answer {
-            Err(_) if self.parked.connection.status().blocked() => Err(ALARM.to_owned()),
-            answer => answer,
-        }
+    fn is_blocked(&self) -> bool {
+        self.parked.connection.status().blocked()
     }
 }
