@@ -22,10 +22,12 @@ function flood(site) {
   const args = ['send', '--all', '--shuffle', '--duplicate', '20', '--rate', String(RATE), '--count', String(RATE * (AHEAD + MEANWHILE))]
   const env = { CLERK_WEBHOOK_SIGNING_SECRET: SECRET, WEBHOOK_URL: `${site.origin}/api/webhooks/clerk` }
   const child = spawn(program('clerk-sync'), args, { env, stdio: 'ignore' })
-  child.once('exit', (code) => code && console.log(`the flood ended with ${code}`))
+  let stopping = false
+  child.once('exit', (code) => stopping || console.log(`the flood ended before its time, with ${code}`))
   const ended = new Promise((resolve) => child.once('exit', resolve))
   return {
     stop: async () => {
+      stopping = true
       child.kill('SIGINT')
       await ended
     },
