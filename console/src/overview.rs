@@ -246,6 +246,7 @@ fn latency_text(seconds: f64) -> String {
 
 fn heard(board: &Board) -> Figure {
     let (value, note) = match board.last_verified.and_then(time) {
+        Some(at) if (now() - at).num_milliseconds() < 1000 => ("just now".to_owned(), exact(at)),
         Some(at) => (format!("{} ago", between(at, now())), exact(at)),
         None => ("–".to_owned(), "none since this process began".to_owned()),
     };
