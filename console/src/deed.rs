@@ -177,9 +177,6 @@ fn job_address(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use clerk_sync_pipeline::queue::parked::{Place, Tally};
     use tokio::time::Instant;
 
     use crate::jobs::Jobs;
@@ -188,16 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_page_of_a_deed_says_how_far_it_is_and_leads_to_its_end() {
-        let mut tally = Tally::default();
-        tally.add("malformed");
-        let plan = Plan {
-            deed: Deed::Discard,
-            place: Place::Dead,
-            which: Which::All,
-            ids: Arc::default(),
-            tally,
-            left_out: 0,
-        };
+        let plan = Plan::example(Deed::Discard);
         let (job, end) = Jobs::default().begin("a&b", &plan, Instant::now());
         let waiting = going("a&b", &job).into_string();
         assert!(waiting.contains("Discarding 1 event<"), "{waiting}");

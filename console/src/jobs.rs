@@ -112,29 +112,13 @@ impl Job {
 
 #[cfg(test)]
 mod tests {
-    use clerk_sync_pipeline::queue::parked::Tally;
-
-    use crate::errand::Which;
-
     use super::*;
-
-    fn plan() -> Plan {
-        let mut tally = Tally::default();
-        tally.add("malformed");
-        Plan {
-            deed: Deed::Discard,
-            place: Place::Dead,
-            which: Which::All,
-            ids: Arc::default(),
-            tally,
-            left_out: 0,
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_deed_tells_how_far_it_is_and_for_a_while_how_it_ended() {
+        let plan = Plan::example(Deed::Discard);
         let mut jobs = Jobs::default();
-        let (job, end) = jobs.begin("one", &plan(), Instant::now());
+        let (job, end) = jobs.begin("one", &plan, Instant::now());
         assert_eq!((job.letters, job.progress.so_far()), (1, None));
         job.progress.start(10);
         job.progress.one_more();
@@ -142,12 +126,12 @@ mod tests {
         job.wait(Duration::from_secs(7)).await;
         assert_eq!(job.ended(), None, "it goes on, and the wait is over");
 
-        let (broken, broken_off) = jobs.begin("two", &plan(), Instant::now() + LASTS);
+        let (broken, broken_off) = jobs.begin("two", &plan, Instant::now() + LASTS);
         assert!(jobs.find("one").is_some(), "it goes on, however long");
         end.send_replace(Some(Ok(1)));
         job.wait(Duration::from_secs(7)).await;
         assert_eq!(jobs.find("one").unwrap().ended(), Some(Ok(1)));
-        jobs.begin("three", &plan(), Instant::now() + LASTS);
+        jobs.begin("three", &plan, Instant::now() + LASTS);
         assert!(jobs.find("one").is_none() && jobs.find("two").is_some());
 
         drop(broken_off);

@@ -38,6 +38,23 @@ pub(crate) struct Plan {
     pub(crate) left_out: u64,
 }
 
+#[cfg(test)]
+impl Plan {
+    /// About one malformed dead letter, of all that there are.
+    pub(crate) fn example(deed: Deed) -> Self {
+        let mut tally = Tally::default();
+        tally.add("malformed");
+        Self {
+            deed,
+            place: Place::Dead,
+            which: Which::All,
+            ids: Arc::default(),
+            tally,
+            left_out: 0,
+        }
+    }
+}
+
 /// Plans by their names, which nobody can guess.
 #[derive(Default)]
 pub(crate) struct Plans(HashMap<String, Kept>);
@@ -112,21 +129,10 @@ fn is_within(time: Duration, made_at: Instant, now: Instant) -> bool {
 mod tests {
     use super::*;
 
-    fn plan() -> Plan {
-        Plan {
-            deed: Deed::Discard,
-            place: Place::Dead,
-            which: Which::All,
-            ids: Arc::default(),
-            tally: Tally::default(),
-            left_out: 0,
-        }
-    }
-
     #[tokio::test]
     async fn a_plan_is_for_one_deed_once_and_for_a_while() {
         let (mut plans, now) = (Plans::default(), Instant::now());
-        let name = plans.keep(plan(), now);
+        let name = plans.keep(Plan::example(Deed::Discard), now);
         assert!(plans.take(&name, Deed::Replay, now).is_none());
         assert!(plans.take("another", Deed::Discard, now).is_none());
         assert!(plans.take(&name, Deed::Discard, now + LASTS).is_none());
@@ -137,7 +143,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_counted_too_late_is_shown_to_who_asks_again() {
         let (mut plans, now) = (Plans::default(), Instant::now());
-        let name = plans.keep(plan(), now);
+        let name = plans.keep(Plan::example(Deed::Discard), now);
         let mut ask = |deed, which: &Which, at| {
             let found = plans.unseen(deed, Place::Dead, which, at);
             found.map(|(name, _)| name)
@@ -147,7 +153,7 @@ mod tests {
         assert_eq!(ask(Deed::Discard, &Which::All, now + WAITS), None, "old");
         assert_eq!(ask(Deed::Discard, &Which::All, now), Some(name));
         assert_eq!(ask(Deed::Discard, &Which::All, now), None, "it was shown");
-        let shown = plans.keep(plan(), now);
+        let shown = plans.keep(Plan::example(Deed::Discard), now);
         plans.see(&shown);
         assert!(
             plans
@@ -159,11 +165,11 @@ mod tests {
     #[tokio::test]
     async fn whoever_plans_often_is_not_kept_from_planning() {
         let (mut plans, mut now) = (Plans::default(), Instant::now());
-        let first = plans.keep(plan(), now);
+        let first = plans.keep(Plan::example(Deed::Discard), now);
         let mut newest = String::new();
         for _ in 0..MOST {
             now += Duration::from_secs(1);
-            newest = plans.keep(plan(), now);
+            newest = plans.keep(Plan::example(Deed::Discard), now);
         }
         assert_eq!(plans.0.len(), MOST);
         assert!(plans.take(&first, Deed::Discard, now).is_none());

@@ -265,22 +265,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use clerk_sync_pipeline::queue::parked::Tally;
-
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn what_somebody_is_sure_of_is_done_when_its_turn_comes() {
         let shelf = Shelf::new(Parking::File("/nowhere".into()));
         let desk = shelf.0.desk.clone().lock_owned().await;
-        let plan = Plan {
-            deed: Deed::Replay,
-            place: Place::Dead,
-            which: Which::All,
-            ids: Arc::default(),
-            tally: Tally::default(),
-            left_out: 0,
-        };
+        let plan = Plan::example(Deed::Replay);
         let name = lock(&shelf.0.plans).keep(plan, Instant::now());
         let job = shelf.carry_out(&name, Deed::Replay).await.unwrap();
         assert_eq!(job.ended(), None, "it waits for its turn");
